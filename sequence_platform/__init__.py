@@ -1,0 +1,46 @@
+"""User sequences for ranking and retrieval models: one definition, many runtimes.
+
+``from sequence_platform import EventType, Enrichment, Sequence`` is what a definition needs;
+``connect`` and ``read_sequences`` are what a notebook needs. Importing this loads no vendor but
+Polars.
+"""
+
+from typing import TYPE_CHECKING
+
+from sequence_platform.definition import (
+    Dedupe,
+    Enrichment,
+    EventType,
+    Files,
+    Log,
+    Sequence,
+    Sessions,
+    Table,
+    Vector,
+)
+
+if TYPE_CHECKING:
+    from sequence_platform.notebook import connect, read_sequences
+
+__all__ = [
+    "Dedupe",
+    "Enrichment",
+    "EventType",
+    "Files",
+    "Log",
+    "Sequence",
+    "Sessions",
+    "Table",
+    "Vector",
+    "connect",
+    "read_sequences",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in {"connect", "read_sequences"}:
+        from sequence_platform import notebook  # noqa: PLC0415 - DuckDB is loaded only for those who read
+
+        return getattr(notebook, name)
+    msg = f"module 'sequence_platform' has no attribute '{name}'"
+    raise AttributeError(msg)

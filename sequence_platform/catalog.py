@@ -1,0 +1,123 @@
+"""The only reader of definitions: imports every file of a folder and collects what it defines."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from sequence_platform.definition import Definition
+from sequence_platform.errors import DefinitionError, Problem
+from sequence_platform.plan.compile import Located, compile_plan
+from sequence_platform.plan.plan import Plan
+
+
+def load_plan(folder: Path) -> Plan:
+    """Return the compiled definitions of a folder.
+
+    Files are imported as modules of a package named like the folder, so that they can import each
+    other (``from definitions.shop.events import product_view``, or relative to their own).
+
+    Raises:
+        DefinitionError: carries every problem of every file, those that do not import among them.
+    """
+    problems: list[Problem] = []
+    located: list[Located] = []
+    for file, module in _modules(folder.absolute(), problems):
+        located.extend(Located(file, value) for value in _own_values(module))
+    if not located and not problems:
+        expected = "EventType, Enrichment or Sequence values at module level"
+        problems.append(
+            Problem(
+                str(folder),
+                "folder",
+                "",
+                "no definitions",
+                expected,
+                "see SEQUENCE_PLATFORM_DEFINITIONS",
+            )
+        )
+    return compile_plan(located, problems)
+
+
+def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, ModuleType]]:
+    if not folder.is_dir():
+        found = f"no folder {folder}"
+        raise DefinitionError(
+            [
+                Problem(
+                    str(folder),
+                    "folder",
+                    "",
+                    found,
+                    "a folder of Python files",
+                    "see SEQUENCE_PLATFORM_DEFINITIONS",
+                )
+            ]
+        )
+    _make_importable(folder)
+    for path in sorted(folder.rglob("*.py")):
+        inner = path.relative_to(folder)
+        if any(part.startswith((".", "__pycache__")) for part in inner.parts):
+            continue
+        file = str(Path(folder.name) / inner)
+        parts = [folder.name, *inner.with_suffix("").parts]
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        try:
+            yield file, importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - a file may raise anything; all files are reported
+            problems.append(_import_problem(file, path, error))
+
+
+def _make_importable(folder: Path) -> None:
+    """Let ``import <folder name>`` mean this folder; forget another of that name."""
+    parent = str(folder.parent)
+    known = sys.modules.get(folder.name)
+    # A package without __init__.py has every folder of its name on the path: the first one counts.
+    if known is not None and next(iter(getattr(known, "__path__", [])), "") != str(folder):
+        inner = f"{folder.name}."
+        for name in [name for name in sys.modules if f"{name}.".startswith(inner)]:
+            del sys.modules[name]
+    if sys.path[:1] != [parent]:
+        sys.path.insert(0, parent)
+    importlib.invalidate_caches()
+
+
+def _import_problem(file: str, path: Path, error: Exception) -> Problem:
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
+    ]
+    line = frames[-1].lineno if frames else getattr(error, "lineno", None)
+    found = f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+    return Problem(
+        file,
+        "file",
+        "",
+        found,
+        "a file that imports",
+        "python -c 'import ...' shows the whole traceback",
+    )
+
+
+def _own_values(module: ModuleType) -> Iterator[Definition]:
+    """Yield the definitions at module level, in lists too; not those that the file imports."""
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for name, value in vars(module).items():
+        if name not in imported:
+            items = (
+                value
+                if isinstance(value, list | tuple)
+                else value.values()
+                if isinstance(value, dict)
+                else [value]
+            )
+            yield from (item for item in items if isinstance(item, Definition))

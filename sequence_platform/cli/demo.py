@@ -1,0 +1,93 @@
+"""``sequence-platform demo``: the main job on the embedded default, from nothing to sequences."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.panel import Panel
+
+from sequence_platform.catalog import load_plan
+from sequence_platform.cli.lake_commands import run_backfill
+from sequence_platform.cli.progress import counting
+from sequence_platform.cli.tables import sequence_table
+from sequence_platform.demo.shop_events import generate_shop
+from sequence_platform.notebook import connect, read_sequences
+from sequence_platform.settings import Settings
+
+SEQUENCES = ("shop_activity", "purchase_intent")
+SHOWN = [
+    "event_time",
+    "event_type",
+    "product_id",
+    "category",
+    "brand",
+    "query",
+    "amount",
+    "gap_s",
+    "session",
+]
+
+COMMAND = ".venv/bin/sequence-platform"
+
+NEXT = """\
+make ui                                          the Dagster UI on these tables: lineage,
+  partitions, backfills
+make notebook                                    the notebook that reads them with SQL and Polars
+{command} status                        what is built, stale, unusable
+{command} show shop_activity {entity:<10} the whole sequence of this user
+{command} explain shop_activity         what the definition compiles to
+{command} diff                          after a change in definitions/: what it means for readers"""
+
+
+@click.command()
+@click.option(
+    "--events", default=1_000_000, show_default=True, help="About how many events to generate."
+)
+@click.option("--days", default=30, show_default=True, help="Days of events.")
+@click.option("--seed", default=7, show_default=True, help="The same seed makes the same events.")
+@click.pass_obj
+def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:
+    """Generate a month of shop events, build it through Dagster and show what came out."""
+    console = Console()
+    load_plan(
+        settings.definitions
+    )  # problems in definitions end the demo before it writes anything
+    folder = settings.source_root / "data" / "shop"
+    with counting(console, "generating") as progress:
+        made = generate_shop(folder, days=days, events=events, seed=seed, progress=progress)
+    total = sum(made.rows.values())
+    console.print(
+        f"generated {total:,} rows, {made.first_day} to {made.last_day}, "
+        f"in {folder} ({made.bytes / 1e6:.0f} MB)"
+    )
+    run_backfill(
+        console,
+        settings,
+        [f"sequences/{name}" for name in SEQUENCES],
+        made.first_day,
+        made.last_day,
+    )
+    entity = _talkative_user(settings)
+    shown = read_sequences(SEQUENCES[0], entities=[entity], columns=SHOWN, settings=settings)
+    console.print(sequence_table(shown, limit=12))
+    console.print(
+        Panel(
+            NEXT.format(entity=entity, command=COMMAND),
+            title="next",
+            title_align="left",
+            expand=False,
+        )
+    )
+
+
+def _talkative_user(settings: Settings) -> int:
+    """Return a user worth looking at: with many events on the last day, a purchase among them."""
+    with connect(settings) as lake:
+        found = lake.sql(
+            """
+            SELECT entity FROM sequences.shop_activity
+            WHERE day = (SELECT max(day) FROM sequences.shop_activity) AND
+            list_contains(event_type, 'purchase') ORDER BY length DESC, entity LIMIT 1
+            """
+        ).pl()
+    return int(found["entity"].item())

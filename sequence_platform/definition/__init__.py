@@ -1,0 +1,24 @@
+"""The definition language: frozen values that say what events, enrichments and sequences are."""
+
+from sequence_platform.definition.enrichment import Enrichment, Lookup, Vector
+from sequence_platform.definition.event_type import EventType, Executor
+from sequence_platform.definition.sequence import Dedupe, Sequence, Sessions
+from sequence_platform.definition.source import Files, Log, Source, Table
+
+Definition = EventType | Enrichment | Sequence
+
+__all__ = [
+    "Dedupe",
+    "Definition",
+    "Enrichment",
+    "EventType",
+    "Executor",
+    "Files",
+    "Log",
+    "Lookup",
+    "Sequence",
+    "Sessions",
+    "Source",
+    "Table",
+    "Vector",
+]

@@ -1,0 +1,217 @@
+"""Enriched rows to sequences: resolve, merge event types, order, trim, derive, one row an entity.
+
+Only keys are ordered and trimmed; columns are gathered once, for the events that stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from sequence_platform.definition import Dedupe
+from sequence_platform.engine.resolve import unique_rows
+from sequence_platform.engine.trim import (
+    NO_KEY,
+    Ints,
+    Trim,
+    drop_consecutive,
+    drop_within,
+    keep_newest,
+    keep_quotas,
+    keep_sessions,
+)
+from sequence_platform.plan.plan import TRIMMED, SequencePlan
+
+
+def assemble(
+    sequence: SequencePlan, rows: Mapping[str, pl.DataFrame], as_of: datetime
+) -> pl.DataFrame:
+    """Return the sequence of every entity as of a time.
+
+    An event counts when ``as_of - lookback <= event_time < as_of``.
+
+    Args:
+        sequence: The compiled sequence.
+        rows: By event type name: the envelope and those of the sequence's carried columns that the
+            event type has; any order. Event types without rows may be left out.
+        as_of: Excluded end, UTC.
+
+    Frames:
+        returns: ``sequence.schema``, one row for each entity with an event left, sorted by entity.
+            Lists run from oldest to newest by (event_time, priority of the event type, event_id),
+            all of one length; nulls are kept.
+
+    Guarantees:
+        Does not depend on the order of rows or on repeats. Equals the oracle (properties/).
+    """
+    types = [event for event in sequence.events if event.name in rows]
+    current = {
+        event.name: unique_rows(
+            rows[event.name].filter(
+                pl.col("event_time").is_between(as_of - sequence.lookback, as_of, closed="left")
+            ),
+            [name for name in event.payload if name in rows[event.name].columns],
+        )
+        for event in types
+    }
+    ordered = _ordered(sequence, current)
+    runs = ordered["entity"].rle_id().cast(pl.Int64).to_numpy()
+    trim = _trim(sequence, ordered, current, runs)
+    flat = _gather(sequence, ordered[trim.kept], current)
+    return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+
+
+def _ordered(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the keys of all events in sequence order, with their type's number and their row."""
+    empty: dict[str, pl.DataType | type[pl.DataType]] = {
+        "entity": sequence.entity_type,
+        "event_time": pl.Datetime("us", "UTC"),
+        "type": pl.UInt8,
+        "event_id": pl.String,
+    }
+    keys = [
+        current[event.name]
+        .select("entity", "event_time", pl.lit(number, pl.UInt8).alias("type"), "event_id")
+        .with_columns(row=pl.int_range(pl.len(), dtype=pl.UInt32))
+        for number, event in enumerate(sequence.events)
+        if event.name in current
+    ]
+    merged = pl.concat(keys) if keys else pl.DataFrame(schema=empty | {"row": pl.UInt32})
+    order = ["entity", "event_time", "type", "event_id"]
+    return merged.sort(order)
+
+
+def _trim(
+    sequence: SequencePlan, ordered: pl.DataFrame, current: Mapping[str, pl.DataFrame], runs: Ints
+) -> Trim:
+    """Apply the trim policy, in its fixed order, to the merged sequence."""
+    policy = sequence.definition
+    time_us = ordered["event_time"].to_physical().to_numpy()
+    types = ordered["type"].to_numpy()
+    trim = Trim(np.arange(ordered.height), {})
+    if policy.sessions is not None:
+        mask = keep_sessions(runs, time_us, policy.sessions.gap, policy.sessions.keep)
+        trim.apply("sessions", runs, mask)
+    if policy.dedupe is not None:
+        keys = _dedupe_keys(sequence, policy.dedupe, ordered[trim.kept], current)
+        left = (runs[trim.kept], time_us[trim.kept])
+        trim.apply("dedupe", runs, _deduped(policy.dedupe, *left, keys))
+    if policy.quotas:
+        numbers = {event.name: number for number, event in enumerate(sequence.events)}
+        quotas = {numbers[name]: quota for name, quota in policy.quotas.items()}
+        trim.apply("quotas", runs, keep_quotas(runs[trim.kept], types[trim.kept], quotas))
+    trim.apply("max_length", runs, keep_newest(runs[trim.kept], policy.max_length))
+    return trim
+
+
+def _deduped(
+    dedupe: Dedupe, runs: Ints, time_us: Ints, keys: Ints
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    keep_last = dedupe.keep == "last"
+    if dedupe.within == "consecutive":
+        return drop_consecutive(runs, keys, keep_last=keep_last)
+    return drop_within(runs, time_us, keys, dedupe.within, keep_last=keep_last)
+
+
+def _dedupe_keys(
+    sequence: SequencePlan,
+    dedupe: Dedupe,
+    ordered: pl.DataFrame,
+    current: Mapping[str, pl.DataFrame],
+) -> Ints:
+    """Return a number per event, equal where all of ``by`` are; NO_KEY where one is null."""
+    names = [dedupe.by] if isinstance(dedupe.by, str) else list(dedupe.by)
+    values = _gather(sequence, ordered, current, [name for name in names if name != "event_type"])
+    codes = [values[name].rank("dense").cast(pl.Int64) for name in names]
+    keys = codes[0]
+    for code in codes[1:]:
+        # Ranked again each time, so that many columns cannot overflow the product; null stays null.
+        keys = (keys * (code.len() + 1) + code).rank("dense").cast(pl.Int64)
+    return keys.fill_null(NO_KEY).to_numpy()
+
+
+def _gather(
+    sequence: SequencePlan,
+    ordered: pl.DataFrame,
+    current: Mapping[str, pl.DataFrame],
+    columns: list[str] | None = None,
+) -> pl.DataFrame:
+    """Return entity, event_type, event_time, event_id and columns, in the order of ``ordered``."""
+    names = list(sequence.carried) if columns is None else columns
+    types = ordered["type"].to_numpy()
+    parts, positions = [], []
+    for number, event in enumerate(sequence.events):
+        if event.name not in current:
+            continue
+        at = np.flatnonzero(types == number)
+        frame = current[event.name]
+        held = [name for name in names if name in frame.columns]
+        missing = [
+            pl.lit(None, sequence.columns[name]).alias(name) for name in names if name not in held
+        ]
+        picked = frame.select("entity", *held)[ordered["row"].gather(at)]
+        parts.append(picked.with_columns(missing).select(names))
+        positions.append(at)
+    labels = pl.Series([event.name for event in sequence.events])
+    flat = ordered.select(
+        "entity",
+        event_type=labels.gather(ordered["type"]),
+        event_time="event_time",
+        event_id="event_id",
+    )
+    if not names or not parts:
+        return flat.with_columns(pl.lit(None, sequence.columns[name]).alias(name) for name in names)
+    values = (
+        parts[0] if len(parts) == 1 else pl.concat(parts)[np.argsort(np.concatenate(positions))]
+    )
+    return flat.hstack(values)
+
+
+def _cut_by_entity(trim: Trim, runs: Ints) -> dict[str, Ints]:
+    """Return by rule how many events it cut of each entity."""
+    entities = int(runs[-1]) + 1 if len(runs) else 0
+    none = np.zeros(entities, dtype=np.int64)
+    return {
+        field.name: np.bincount(trim.cut[field.name], minlength=entities)
+        if field.name in trim.cut
+        else none
+        for field in TRIMMED.fields
+    }
+
+
+def _to_lists(
+    sequence: SequencePlan, flat: pl.DataFrame, runs: Ints, cut: Mapping[str, Ints], as_of: datetime
+) -> pl.DataFrame:
+    """Derive, and turn the events of each entity into a row of lists that share their offsets."""
+    derived = sequence.definition.derived or {}
+    flat = flat.with_columns(
+        expr.over("entity").cast(sequence.derived[name]).alias(name)
+        for name, expr in derived.items()
+    )
+    starts = np.flatnonzero(np.diff(runs, prepend=-1)) if len(runs) else np.empty(0, dtype=np.int64)
+    offsets = pa.array(np.append(starts, len(runs)), type=pa.int64())
+    lists = {
+        name: pl.Series(
+            name,
+            pa.LargeListArray.from_arrays(offsets, flat[name].rechunk().to_arrow()),
+            dtype=dtype,
+        )
+        for name, dtype in sequence.schema.items()
+        if name in flat.columns and name != "entity"
+    }
+    entities = runs[starts]
+    return pl.DataFrame(
+        {
+            "entity": flat["entity"].gather(starts),
+            "as_of": pl.repeat(as_of, len(starts), dtype=pl.Datetime("us", "UTC"), eager=True),
+            "length": pl.Series(np.diff(np.append(starts, len(runs))), dtype=pl.Int32),
+            **lists,
+            "trimmed": pl.DataFrame(
+                {rule: counts[entities] for rule, counts in cut.items()}
+            ).to_struct("trimmed"),
+        }
+    ).cast({"trimmed": TRIMMED})

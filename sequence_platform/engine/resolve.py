@@ -1,0 +1,112 @@
+"""One winner per key: which of several copies, corrections and deletions of an event counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from sequence_platform.engine.enrich import DELETE
+from sequence_platform.plan.plan import EventPlan
+
+KEY = ("entity", "event_id")
+BEATS = ("revision", "arrival_time", "removes", "event_time")
+"""Of two rows of one key the one that is larger here wins, then the one with the larger payload."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """The winners, and what became of the others.
+
+    Attributes:
+        rows: Winning rows, one a key, sorted by (entity, event_time, event_id).
+        corrections: KEY and BEATS of winners that may beat rows elsewhere: a revision above 0, or
+            a deletion.
+        filtered: Winners that a rule rejected, by rule; they drop their key.
+        superseded: Rows that lost.
+        deleted: Winners that are deletions; they drop their key.
+    """
+
+    rows: pl.DataFrame
+    corrections: pl.DataFrame
+    filtered: Mapping[str, int]
+    superseded: int
+    deleted: int
+
+
+def resolve(event: EventPlan, rows: pl.DataFrame, rejected: pl.DataFrame) -> Resolved:
+    """Return one winner per (entity, event_id).
+
+    The highest revision wins, then the newest arrival, a rejection or deletion over a row, the
+    latest event_time, the larger payload (column by column in schema order, null smallest).
+
+    Args:
+        event: The compiled event type.
+        rows: Admitted rows, in its schema, any order, copies allowed.
+        rejected: ENVELOPE and rule, as from ``enrich``.
+
+    Guarantees:
+        Depends neither on the order of rows nor on how often one is repeated (but for
+        ``superseded``).
+    """
+    admitted = _candidates(rows)
+    others = rejected.select(*KEY, *_beats(removes=True), "rule").with_columns(
+        row=pl.lit(None, pl.get_index_type())
+    )
+    candidates = pl.concat([admitted, others.select(admitted.columns)])
+    winners = _winners(candidates, rows, event.payload)
+    counts = dict(winners["rule"].drop_nulls().value_counts(name="n").sort("rule").iter_rows())
+    is_correction = (pl.col("revision") > 0) | (pl.col("rule") == DELETE).fill_null(value=False)
+    order = winners.filter(pl.col("row").is_not_null())["row"]
+    return Resolved(
+        rows=rows[order].sort("entity", "event_time", "event_id"),
+        corrections=winners.filter(is_correction).select(*KEY, *BEATS).sort(KEY),
+        filtered={rule: n for rule, n in counts.items() if rule != DELETE},
+        superseded=candidates.height - winners.height,
+        deleted=counts.get(DELETE, 0),
+    )
+
+
+def unique_rows(rows: pl.DataFrame, payload: Sequence[str]) -> pl.DataFrame:
+    """Return one row per key, the winner by the same order.
+
+    Rows carry the envelope and some payload. Finding that nothing repeats costs one pass over
+    hashes of the keys.
+    """
+    hashes = rows.select(pl.col("event_id").hash() ^ pl.col("entity").hash(seed=1)).to_series()
+    if hashes.n_unique() == rows.height:
+        return rows
+    candidates = _candidates(rows)
+    return rows[_winners(candidates, rows, payload)["row"].sort()]
+
+
+def _candidates(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(*KEY, *_beats(removes=False), rule=pl.lit(None, pl.String)).with_row_index(
+        "row"
+    )
+
+
+def _beats(*, removes: bool) -> list[pl.Expr]:
+    return [pl.lit(removes).alias(name) if name == "removes" else pl.col(name) for name in BEATS]
+
+
+def _winners(candidates: pl.DataFrame, rows: pl.DataFrame, payload: Sequence[str]) -> pl.DataFrame:
+    """Return the winning candidate of each key.
+
+    Only keys with several candidates are ordered, and only among those are payloads compared: most
+    batches have few.
+    """
+    several = candidates.select(several=pl.struct(KEY).is_duplicated())["several"]
+    if not several.any():
+        return candidates
+    contested = candidates.filter(several)
+    # Numbered, since a payload column may have any name, "row" too.
+    content = rows.select(
+        pl.col(name).alias(f"payload {at}") for at, name in enumerate(payload)
+    ).with_row_index("row")
+    ordered = contested.join(content, on="row", how="left").sort(
+        *KEY, *BEATS, "rule", *content.columns[1:], descending=False, nulls_last=False
+    )
+    won = ordered.group_by(KEY, maintain_order=True).last().select(candidates.columns)
+    return pl.concat([candidates.filter(~several), won])

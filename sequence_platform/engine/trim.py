@@ -1,0 +1,99 @@
+"""Which events of ordered sequences stay. One numpy form serves many entities and a single one.
+
+Every rule sees the whole merged sequence and says, event by event, what it keeps. ``runs`` gives
+the entity of each event as a number that does not fall; events of one entity stand together,
+oldest first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+NO_KEY = -1
+"""The dedupe key of an event that repeats nothing."""
+
+
+def keep_sessions(runs: Ints, time_us: Ints, gap: timedelta, keep: int) -> Mask:
+    """Keep the newest sessions; one ends where the time to the next event exceeds ``gap``."""
+    gap_us = gap // timedelta(microseconds=1)
+    starts = np.ones(len(runs), dtype=np.bool_)
+    starts[1:] = (np.diff(time_us) > gap_us) | (np.diff(runs) != 0)
+    session = np.cumsum(starts)
+    newest = session[_last_of_run(runs)]
+    return session > newest - keep
+
+
+def drop_consecutive(runs: Ints, keys: Ints, *, keep_last: bool) -> Mask:
+    """Keep one of each run of adjacent events with equal keys."""
+    same = (keys[1:] == keys[:-1]) & (runs[1:] == runs[:-1]) & (keys[1:] != NO_KEY)
+    return ~_repeats(same, len(runs), keep_last=keep_last)
+
+
+def drop_within(
+    runs: Ints, time_us: Ints, keys: Ints, within: timedelta, *, keep_last: bool
+) -> Mask:
+    """Drop an event if the next (or previous) one with its key is at most ``within`` away."""
+    within_us = within // timedelta(microseconds=1)
+    order = np.lexsort((keys, runs))  # stable: time order stays within a key
+    r, k, t = runs[order], keys[order], time_us[order]
+    same = (k[1:] == k[:-1]) & (r[1:] == r[:-1]) & (k[1:] != NO_KEY) & (t[1:] - t[:-1] <= within_us)
+    kept = np.empty(len(runs), dtype=np.bool_)
+    kept[order] = ~_repeats(same, len(runs), keep_last=keep_last)
+    return kept
+
+
+def keep_newest(runs: Ints, limit: int) -> Mask:
+    """Keep the newest ``limit`` events of each entity."""
+    return _last_of_run(runs) - np.arange(len(runs)) < limit
+
+
+def keep_quotas(runs: Ints, types: npt.NDArray[np.integer], quotas: dict[int, int]) -> Mask:
+    """Keep the newest events of each event type that has a quota, by the type's number."""
+    kept = np.ones(len(runs), dtype=np.bool_)
+    for number, quota in quotas.items():
+        of_type = np.flatnonzero(types == number)
+        kept[of_type] = keep_newest(runs[of_type], quota)
+    return kept
+
+
+@dataclass(slots=True)
+class Trim:
+    """Applies rules one after the other and counts what each cuts.
+
+    Attributes:
+        kept: Positions in the original sequence of the events still there.
+        cut: By rule, the entities (as in ``runs``) of the events it cut.
+    """
+
+    kept: Ints
+    cut: dict[str, Ints]
+
+    def apply(self, rule: str, runs: Ints, mask: Mask) -> None:
+        """Take over a rule's verdict on the events still there; ``runs`` is of all events."""
+        self.cut[rule] = runs[self.kept[~mask]]
+        self.kept = self.kept[mask]
+
+
+def _repeats(same: Mask, length: int, *, keep_last: bool) -> Mask:
+    """Return which events repeat a neighbour, given which adjacent pairs are equal."""
+    repeats = np.zeros(length, dtype=np.bool_)
+    if keep_last:
+        repeats[:-1] = same
+    else:
+        repeats[1:] = same
+    return repeats
+
+
+def _last_of_run(runs: Ints) -> Ints:
+    """Return for each event the position of its entity's last event."""
+    if not len(runs):
+        return np.empty(0, dtype=np.int64)
+    ends = np.append(np.flatnonzero(np.diff(runs)), len(runs) - 1)
+    return np.repeat(ends, np.diff(ends, prepend=-1))

@@ -1,0 +1,90 @@
+"""Jobs and schedules: for each sequence, over its whole graph, and for the upkeep of the lake."""
+
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from sequence_platform.orchestration.keys import DAY, job_name, sequence_key
+from sequence_platform.orchestration.specs import settle_time
+from sequence_platform.plan.plan import SequencePlan
+from sequence_platform.wiring import Platform
+
+WEEKLY = "0 3 * * 0"
+"""Sundays at 03:00 UTC, when few build."""
+
+
+def sequence_definitions(sequence: SequencePlan) -> dg.Definitions:
+    """Return the job of a sequence, over all of its asset graph, and its daily schedule.
+
+    The schedule asks for a day once its events had their time to arrive. It starts stopped.
+    """
+    name = job_name(sequence.table)
+    settles = max(settle_time(event) for event in sequence.events)
+    job = dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(sequence_key(sequence.table)).upstream(),
+        description=f"Sequence {sequence.name} and everything it is made from.",
+    )
+
+    @dg.schedule(
+        name=f"{name}_daily",
+        job=job,
+        cron_schedule=_at(settles % DAY),
+        execution_timezone="UTC",
+        description=f"Builds each day once its events had {settles} to arrive.",
+    )
+    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        newest = (context.scheduled_execution_time - settles).date() - DAY
+        return dg.RunRequest(run_key=newest.isoformat(), partition_key=newest.isoformat())
+
+    return dg.Definitions(jobs=[job], schedules=[daily])
+
+
+class Upkeep(dg.Config):
+    """How much of the past the lake keeps at hand."""
+
+    keep_snapshots_days: float = Field(default=7, description="Time travel reaches this far back.")
+    orphans_older_than_hours: float = Field(
+        default=24, description="Files of no snapshot are deleted after this; longer than any run."
+    )
+
+
+@dg.op(description="Merge small files, expire old snapshots, delete orphaned files.")
+def maintain(
+    context: dg.OpExecutionContext, config: Upkeep, platform: dg.ResourceParam[Platform]
+) -> None:
+    """Keep the lake healthy and say what that changed."""
+    done = platform.lake.maintain(
+        keep_snapshots=timedelta(days=config.keep_snapshots_days),
+        orphans_older_than=timedelta(hours=config.orphans_older_than_hours),
+    )
+    context.add_output_metadata(
+        {
+            "files": f"{done.files_before:,} -> {done.files_after:,}",
+            "bytes": f"{done.bytes_before:,} -> {done.bytes_after:,}",
+            "snapshots_expired": done.snapshots_expired,
+        }
+    )
+
+
+@dg.job(description="Upkeep of the lake: run it weekly, and after large backfills.")
+def maintain_lake() -> None:
+    """Run the upkeep as one step."""
+    maintain()
+
+
+def maintenance_definitions() -> dg.Definitions:
+    """Return the upkeep of the lake and its weekly schedule, which starts stopped."""
+    weekly = dg.ScheduleDefinition(
+        name="maintain_lake_weekly",
+        job=maintain_lake,
+        cron_schedule=WEEKLY,
+        execution_timezone="UTC",
+    )
+    return dg.Definitions(jobs=[maintain_lake], schedules=[weekly])
+
+
+def _at(time_of_day: timedelta) -> str:
+    minutes = -(-time_of_day // timedelta(minutes=1))
+    return f"{minutes % 60} {minutes // 60 % 24} * * *"

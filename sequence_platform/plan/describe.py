@@ -1,0 +1,198 @@
+"""Definitions as JSON: ``decides`` holds what results depend on.
+
+The rest is for people and runtimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from sequence_platform.definition import Enrichment, EventType, Sequence, Source
+from sequence_platform.plan.expressions import canonical_tree, readable
+from sequence_platform.plan.fingerprint import code_fingerprint
+from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, LookupPlan, SequencePlan
+
+Json = dict[str, Any]
+
+
+def describe_enrichment(
+    definition: Enrichment, raw: pl.Schema, expressions: Mapping[str, pl.Expr], schema: pl.Schema
+) -> Json:
+    """Return an enrichment as JSON."""
+    return {
+        **_about(definition),
+        "decides": {
+            "version": definition.version,
+            "raw_schema": _types(raw),
+            "source": _source(definition.source),
+            "columns": _trees(expressions),
+            "schema": _types(schema),
+        },
+        "text": {"columns": _texts(expressions)},
+        "available": "always" if definition.available_time is None else "from available_time",
+        "on_missing": definition.on_missing,
+    }
+
+
+def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
+    definition: EventType,
+    raw: pl.Schema,
+    envelope: Mapping[str, pl.Expr],
+    rules: Mapping[str, pl.Expr],
+    columns: Mapping[str, pl.Expr],
+    lookups: Iterable[LookupPlan],
+    schema: pl.Schema,
+) -> Json:
+    """Return an event type as JSON.
+
+    The order of rules counts (the first that rejects names the row), that of columns does not.
+    """
+    lookups = list(lookups)
+    return {
+        **_about(definition),
+        "decides": {
+            "version": definition.version,
+            "raw_schema": _types(raw),
+            "source": None if definition.batch is None else _source(definition.batch),
+            "envelope": _trees(envelope),
+            "where": [[name, canonical_tree(rule)] for name, rule in rules.items()],
+            "executor": None
+            if definition.executor is None
+            else code_fingerprint(definition.executor),
+            "columns": _trees(columns),
+            "enrich": [
+                [item.enrichment.fingerprint, item.column, item.enrichment.definition.on_missing]
+                for item in lookups
+            ],
+            "possible": [definition.earliest.isoformat(), definition.latest.isoformat()],
+            "schema": _types(schema),
+        },
+        "text": {"envelope": _texts(envelope), "where": _texts(rules), "columns": _texts(columns)},
+        "enrich": {item.enrichment.name: item.column for item in lookups},
+        "log": None if definition.log is None else definition.log.topic,
+        "arrival": "assumed on time" if definition.arrival_time is None else "recorded",
+        "start": definition.start.isoformat(),
+        "retention_s": definition.retention.total_seconds(),
+        "allowed_lateness_s": definition.allowed_lateness.total_seconds(),
+    }
+
+
+def describe_sequence(  # noqa: PLR0913, PLR0917 - the parts of a sequence
+    definition: Sequence,
+    events: Iterable[EventPlan],
+    columns: pl.Schema,
+    derived: pl.Schema,
+    request: pl.Schema,
+    late: Iterable[str],
+    lookback: timedelta,
+) -> Json:
+    """Return a sequence as JSON; ``serves`` holds what only requests depend on."""
+    return {
+        **_about(definition),
+        "decides": {
+            "version": definition.version,
+            "events": [[event.name, event.fingerprint] for event in events],
+            "columns": _types(columns),
+            "late": sorted(late),
+            "trim": describe_trim(definition, lookback),
+            "derived": _trees(definition.derived or {}),
+            "derived_schema": _types(derived),
+        },
+        "serves": {
+            "request": _trees(definition.request or {}),
+            "request_schema": _types(request),
+            "context": _types(pl.Schema(definition.context or {})),
+        },
+        "text": {
+            "derived": _texts(definition.derived or {}),
+            "request": _texts(definition.request or {}),
+        },
+    }
+
+
+def describe_trim(definition: Sequence, lookback: timedelta) -> Json:
+    """Return the trim policy as JSON, durations in seconds."""
+    dedupe, sessions = definition.dedupe, definition.sessions
+    return {
+        "max_age": lookback.total_seconds(),
+        "sessions": None if sessions is None else [sessions.gap.total_seconds(), sessions.keep],
+        "dedupe": None
+        if dedupe is None
+        else {
+            "by": [dedupe.by] if isinstance(dedupe.by, str) else list(dedupe.by),
+            "keep": dedupe.keep,
+            "within": dedupe.within.total_seconds()
+            if isinstance(dedupe.within, timedelta)
+            else dedupe.within,
+        },
+        "quotas": dict(definition.quotas or {}),
+        "max_length": definition.max_length,
+    }
+
+
+def describe_plan(plan: EventPlan | EnrichmentPlan | SequencePlan) -> Json:
+    """Return a compiled definition as JSON."""
+    match plan:
+        case EnrichmentPlan():
+            described = describe_enrichment(
+                plan.definition, plan.raw_schema, plan.expressions, plan.schema
+            )
+        case EventPlan():
+            parts = (
+                plan.raw_schema,
+                plan.envelope,
+                plan.rules,
+                plan.columns,
+                plan.lookups,
+                plan.schema,
+            )
+            described = describe_event(plan.definition, *parts)
+        case SequencePlan():
+            schemas = (plan.columns, plan.derived, plan.request)
+            described = describe_sequence(
+                plan.definition, plan.events, *schemas, plan.late, plan.lookback
+            )
+            described["schema"] = _types(plan.schema)
+    return described | {"table": plan.table, "fingerprint": plan.fingerprint}
+
+
+def _about(definition: EventType | Enrichment | Sequence) -> Json:
+    return {
+        "name": definition.name,
+        "owner": definition.owner,
+        "description": definition.description,
+    }
+
+
+def _source(source: Source) -> Json:
+    return {"kind": type(source).__name__} | {
+        name: _plain(value) for name, value in asdict(source).items()
+    }
+
+
+def _plain(value: object) -> object:
+    match value:
+        case timedelta():
+            return value.total_seconds()
+        case date() | datetime():
+            return value.isoformat()
+        case _:
+            return value
+
+
+def _types(schema: Mapping[str, pl.DataType]) -> list[list[str]]:
+    """Return names and types in table order, which readers of positional formats rely on."""
+    return [[name, str(dtype)] for name, dtype in schema.items()]
+
+
+def _trees(expressions: Mapping[str, pl.Expr]) -> Json:
+    return {name: canonical_tree(expr) for name, expr in expressions.items()}
+
+
+def _texts(expressions: Mapping[str, pl.Expr]) -> Json:
+    return {name: readable(expr) for name, expr in expressions.items()}

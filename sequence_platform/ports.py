@@ -1,0 +1,272 @@
+"""What runtimes need from outside, as protocols. Adapters implement them; runtimes receive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Protocol
+
+import polars as pl
+
+from sequence_platform.plan.plan import Window
+from sequence_platform.plan.tables import TableSpec as TableSpec  # noqa: PLC0414 - a word of the ports
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawBatch:
+    """Some rows of a source.
+
+    Attributes:
+        frame: Rows in the raw schema.
+        dead: Rows that did not fit it (DEAD_LETTERS).
+        source: Where they came from.
+    """
+
+    frame: pl.DataFrame
+    dead: pl.DataFrame
+    source: str = ""
+
+
+class BatchSource(Protocol):
+    """History of an event type, or the rows of an enrichment."""
+
+    def read(self, window: Window | None) -> Iterator[RawBatch]:
+        """Yield the rows that belong to a window of one day, or all rows if None.
+
+        Every row of the source belongs to exactly one day: the day of its event_time. A row of a
+        ``{day}`` file that is too old or not old enough for the file, or that has no usable time,
+        belongs to the day of the file; a row without a usable time of an undated file, to the first
+        day in that file. The caller sees these among the rows and judges them; a row that does not
+        fit the raw schema comes in ``dead``. Memory is bounded by a batch. Reading twice gives the
+        same.
+
+        Raises:
+            StoreError: a source is absent, unreadable, truncated, or lacks a column.
+        """
+        ...
+
+
+CORRECTION_COLUMNS = ("entity", "event_id", "revision", "arrival_time", "event_time", "removes")
+"""A correction beats a row of the same (entity, event_id) that is smaller by the others, taken as
+(revision, arrival_time, removes, event_time); a stored row has ``removes`` false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows written outside any transaction, not yet visible."""
+
+    files: tuple[str, ...]
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows received for a partition. They add up: see ``is_conserved``."""
+
+    received: int = 0
+    admitted: int = 0
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    superseded: int = 0
+    deleted: int = 0
+    dead_lettered: int = 0
+
+    @property
+    def is_conserved(self) -> bool:
+        """Whether every row received ended in exactly one outcome."""
+        ended = (
+            self.admitted
+            + sum(self.filtered.values())
+            + self.superseded
+            + self.deleted
+            + self.dead_lettered
+        )
+        return self.received == ended
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartitionCommit:
+    """All that one partition of one table becomes, at once.
+
+    Attributes:
+        table: The table.
+        day: The partition; None for a table that is not partitioned (it is replaced whole).
+        staged: The rows.
+        counts: What became of the rows received.
+        dead: Dead letters (DEAD_LETTERS), replacing those of the same table and day.
+        corrections: CORRECTION_COLUMNS of winners that may beat rows of other partitions; only for
+            tables that correct.
+        inputs: Hash of what the rows were computed from; it tells whether a partition is stale.
+        arrival_watermark: The newest arrival_time among the rows read.
+        fingerprint: Of the definition that produced the rows.
+        committed_at: Now, UTC.
+        expected_version: The partition's version when its inputs were read (0: it did not exist).
+    """
+
+    table: TableSpec
+    day: date | None
+    staged: Staged
+    counts: Counts
+    dead: pl.DataFrame
+    fingerprint: str
+    committed_at: datetime
+    expected_version: int
+    corrections: pl.DataFrame | None = None
+    inputs: str = ""
+    arrival_watermark: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did.
+
+    Attributes:
+        changed: False when the partition already held exactly this, and nothing was written.
+        corrected: Other days of the table that lost rows to this commit's corrections.
+        superseded: Rows of this commit that corrections of other days had already beaten.
+    """
+
+    version: int
+    changed: bool
+    rows: int
+    bytes: int
+    corrected: tuple[date, ...] = ()
+    superseded: int = 0
+
+
+class LakeWriter(Protocol):
+    """Writes tables. A change is one transaction; a crash leaves the state before or after it."""
+
+    def ensure_tables(self, specs: Iterable[TableSpec]) -> None:
+        """Create what is absent and add new columns (null in old partitions). Idempotent.
+
+        Raises:
+            StateMismatchError: an existing column has another type.
+        """
+        ...
+
+    def stage(self, spec: TableSpec, day: date | None, frames: Iterable[pl.DataFrame]) -> Staged:
+        """Write rows, in ``sort_by`` order, to files nobody reads yet. No lock is held."""
+        ...
+
+    def commit(self, commit: PartitionCommit) -> Committed:
+        """Replace a partition, its dead letters, corrections and ledger row, in one transaction.
+
+        Committing the same again changes nothing. Writers of any partitions may run at once.
+
+        Raises:
+            ConflictError: the partition is not at ``expected_version`` any more.
+            StoreError: the catalog or the disk failed; nothing changed.
+        """
+        ...
+
+
+class LakeReader(Protocol):
+    """Reads tables; every call sees one snapshot. Times are TIME, vectors are Arrays."""
+
+    def read_events(  # noqa: PLR0913 - each narrows the read
+        self,
+        spec: TableSpec,
+        columns: Sequence[str],
+        window: Window,
+        *,
+        active: tuple[Sequence[TableSpec], Window] | None = None,
+        entities: pl.Series | None = None,
+        between: tuple[object, object] | None = None,
+    ) -> pl.DataFrame:
+        """Return rows with event_time in ``window``, sorted by (entity, event_time, event_id).
+
+        Args:
+            spec: An enriched table.
+            columns: What to read; only these touch the disk.
+            window: Of event_time; partitions outside it are not opened.
+            active: Only entities with an event in one of these tables in that window.
+            entities: Only these entities.
+            between: Only entities in this closed range (a bucket).
+        """
+        ...
+
+    def entity_counts(
+        self, specs: Sequence[TableSpec], window: Window, *, active: Window
+    ) -> pl.DataFrame:
+        """Return ``entity, rows``, sorted by entity.
+
+        Who had an event in ``active``, and their rows in ``window`` over all tables.
+        """
+        ...
+
+    def read_lookup(self, spec: TableSpec, keys: pl.Series) -> pl.DataFrame:
+        """Return an enrichment table's rows with one of these keys, sorted by ``sort_by``."""
+        ...
+
+    def read_snapshots(
+        self,
+        spec: TableSpec,
+        columns: Sequence[str],
+        until: date,
+        *,
+        entities: pl.Series | None = None,
+    ) -> pl.DataFrame:
+        """Return each entity's newest row of a daily table with ``day <= until``.
+
+        Columns are ``day`` and ``columns``.
+        """
+        ...
+
+    def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
+        """Return how many rows of a partition break each guarantee, by check name.
+
+        Recomputed from what is stored.
+
+        Checks: ``unique_keys`` ((entity, event_id); entity for snapshots), ``null_entity``,
+        ``in_partition``; for snapshots also ``alignment`` (all lists as long as ``length``) and
+        ``order`` (event_time rises).
+        """
+        ...
+
+    def ledger(
+        self, table: str | None = None, window: tuple[date, date] | None = None
+    ) -> pl.DataFrame:
+        """Return the rows of ``platform.partitions``.
+
+        Only of one table, and of days in ``[start, end)``, if given.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """What maintenance did."""
+
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    snapshots_expired: int
+
+
+class LakeKeeper(Protocol):
+    """Keeps the lake healthy and its published manifest."""
+
+    def maintain(self, *, keep_snapshots: timedelta, orphans_older_than: timedelta) -> Maintenance:
+        """Merge small files, drop deleted rows, expire old snapshots, delete orphaned files."""
+        ...
+
+    def published(self) -> str | None:
+        """Return the manifest (canonical JSON) that ``current`` points at, or None."""
+        ...
+
+    def publish(
+        self, manifest: str, fingerprint: str, published_at: datetime, *, replaces: str | None
+    ) -> None:
+        """Store a manifest, immutable, named by fingerprint; switch ``current`` to it atomically.
+
+        Raises:
+            ConflictError: ``current`` is not the manifest with fingerprint ``replaces``.
+        """
+        ...
+
+
+class Lake(LakeWriter, LakeReader, LakeKeeper, Protocol):
+    """All of it."""

@@ -1,0 +1,302 @@
+"""The batch runtime: one partition of one table at a time, from ports to ports.
+
+What is right, the engine decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from hashlib import blake2b
+
+import polars as pl
+
+from sequence_platform.clock import Clock
+from sequence_platform.engine.assemble import assemble
+from sequence_platform.engine.dead_letters import DEAD_LETTERS
+from sequence_platform.engine.enrich import Enriched, admit, attach, latest_versions, prepare_lookup
+from sequence_platform.engine.resolve import resolve
+from sequence_platform.errors import ConflictError
+from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan, Window
+from sequence_platform.plan.tables import (
+    TableSpec,
+    columns_to_assemble,
+    enriched_table,
+    enrichment_table,
+    sequence_table,
+)
+from sequence_platform.ports import BatchSource, Counts, Lake, PartitionCommit, RawBatch, Staged
+
+ATTEMPTS = 3
+"""Times a partition is built when other writers commit it first."""
+DEFAULT_BUCKET_ROWS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What building one partition did.
+
+    Attributes:
+        violations: Rows that break a guarantee, by check name, counted over what the lake now
+            holds.
+        newest_event_time: Of the partition's rows; None if it has none.
+        corrected: Other days of the table that lost rows to this partition's corrections.
+        seconds: From the first read to the end.
+    """
+
+    table: str
+    day: date | None
+    version: int
+    changed: bool
+    counts: Counts
+    rows: int
+    bytes: int
+    seconds: float
+    violations: Mapping[str, int]
+    newest_event_time: datetime | None = None
+    corrected: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """What a partition becomes, before it is committed."""
+
+    staged: Staged
+    counts: Counts
+    dead: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DEAD_LETTERS))
+    corrections: pl.DataFrame | None = None
+    inputs: str = ""
+    arrival_watermark: datetime | None = None
+    newest_event_time: datetime | None = None
+
+
+def build_enrichment(
+    lake: Lake, source: BatchSource, enrichment: EnrichmentPlan, clock: Clock
+) -> Report:
+    """Replace an enrichment's table by what its source holds now."""
+    spec = enrichment_table(enrichment)
+
+    def build() -> _Built:
+        rows, dead, received = [], [], 0
+        for batch in source.read(None):
+            received += batch.frame.height + batch.dead.height
+            kept, unusable = prepare_lookup(enrichment, batch.frame, source=batch.source)
+            rows.append(kept)
+            dead += [batch.dead, unusable]
+        table = latest_versions(enrichment, rows)
+        letters = pl.concat([pl.DataFrame(schema=DEAD_LETTERS), *dead])
+        repeats = received - table.height - letters.height
+        counts = Counts(received, table.height, {}, repeats, 0, letters.height)
+        return _Built(lake.stage(spec, None, [table]), counts, letters)
+
+    return _commit(lake, spec, None, enrichment.fingerprint, clock, build)
+
+
+def build_events(
+    lake: Lake, source: BatchSource, event: EventPlan, day: date, clock: Clock
+) -> Report:
+    """Replace a day of an event type by what its source holds for it, enriched and resolved.
+
+    Days before the event type's start are empty.
+    """
+    spec = enriched_table(event)
+
+    def build() -> _Built:
+        parts, dead, received = [Enriched.empty(event)], [], 0
+        for batch in source.read(Window.of_day(day)) if day >= event.definition.start else ():
+            received += batch.frame.height + batch.dead.height
+            dead.append(batch.dead)
+            parts.append(_enriched(lake, event, batch, Window.of_day(day)))
+        enriched = Enriched.concat(parts)
+        winners = resolve(event, enriched.rows, enriched.rejected)
+        letters = pl.concat([enriched.dead, *dead])
+        counts = Counts(
+            received=received,
+            admitted=winners.rows.height,
+            filtered=winners.filtered,
+            superseded=winners.superseded,
+            deleted=winners.deleted,
+            dead_lettered=letters.height,
+        )
+        return _Built(
+            staged=lake.stage(spec, day, [winners.rows]),
+            counts=counts,
+            dead=letters,
+            corrections=winners.corrections if event.corrects else None,
+            arrival_watermark=_newest(
+                enriched.rows["arrival_time"], enriched.rejected["arrival_time"]
+            ),
+            newest_event_time=_newest(winners.rows["event_time"]),
+        )
+
+    return _commit(lake, spec, day, event.fingerprint, clock, build)
+
+
+def build_sequence(
+    lake: Lake,
+    sequence: SequencePlan,
+    day: date,
+    clock: Clock,
+    *,
+    bucket_rows: int = DEFAULT_BUCKET_ROWS,
+) -> Report:
+    """Replace a day of a sequence: each entity with an event that day, as of the day's end.
+
+    Entities are taken in ranges of at most about ``bucket_rows`` events, which bounds memory.
+    """
+    spec = sequence_table(sequence)
+    active = Window.of_day(day)
+    window = Window(active.end - sequence.lookback, active.end)
+    tables = [enriched_table(event) for event in sequence.events]
+
+    def snapshots() -> Iterator[pl.DataFrame]:
+        for between in _buckets(lake, tables, window, active, bucket_rows):
+            rows = {
+                event.name: lake.read_events(
+                    table,
+                    columns_to_assemble(sequence, event),
+                    window,
+                    active=(tables, active),
+                    between=between,
+                )
+                for event, table in zip(sequence.events, tables, strict=True)
+            }
+            yield assemble(sequence, rows, active.end)
+
+    def build() -> _Built:
+        inputs = _inputs(
+            sequence, day, _content(lake, sequence, (window.start.date(), active.end.date()))
+        )
+        staged = lake.stage(spec, day, snapshots())
+        return _Built(staged, Counts(staged.rows, staged.rows), inputs=inputs)
+
+    return _commit(lake, spec, day, sequence.fingerprint, clock, build)
+
+
+def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
+    """Return built days of a sequence whose events or definition have changed since."""
+    content = _content(lake, sequence)
+    built = (
+        lake.ledger(sequence_table(sequence).name)
+        .sort("day")
+        .select("day", "inputs", "fingerprint")
+    )
+    return [
+        day
+        for day, inputs, fingerprint in built.iter_rows()
+        if fingerprint != sequence.fingerprint or inputs != _inputs(sequence, day, content)
+    ]
+
+
+def _enriched(lake: Lake, event: EventPlan, batch: RawBatch, window: Window) -> Enriched:
+    """Enrich a batch with the enrichment rows of its keys; no more of a large one is read."""
+    admitted = admit(event, batch.frame, source=batch.source, window=window)
+    tables = {
+        lookup.enrichment.name: lake.read_lookup(
+            enrichment_table(lookup.enrichment),
+            admitted.rows[lookup.column].unique().drop_nulls().sort(),
+        )
+        for lookup in event.lookups
+    }
+    return attach(event, admitted, tables)
+
+
+def _commit(  # noqa: PLR0913, PLR0917 - what, where, by what, when, how
+    lake: Lake,
+    spec: TableSpec,
+    day: date | None,
+    fingerprint: str,
+    clock: Clock,
+    build: Callable[[], _Built],
+) -> Report:
+    """Build and commit; again from the start when another writer was faster."""
+    began = clock.now()
+    for attempt in range(1, ATTEMPTS + 1):
+        version = _version(lake, spec, day)
+        built = build()
+        commit = PartitionCommit(
+            table=spec,
+            day=day,
+            staged=built.staged,
+            counts=built.counts,
+            dead=built.dead,
+            fingerprint=fingerprint,
+            committed_at=clock.now(),
+            expected_version=version,
+            corrections=built.corrections,
+            inputs=built.inputs,
+            arrival_watermark=built.arrival_watermark,
+        )
+        try:
+            committed = lake.commit(commit)
+            break
+        except ConflictError:
+            if attempt == ATTEMPTS:
+                raise
+    lost = committed.superseded
+    counts = built.counts
+    return Report(
+        table=spec.name,
+        day=day,
+        version=committed.version,
+        changed=committed.changed,
+        counts=replace(
+            counts, admitted=counts.admitted - lost, superseded=counts.superseded + lost
+        ),
+        rows=committed.rows,
+        bytes=committed.bytes,
+        seconds=(clock.now() - began).total_seconds(),
+        violations=lake.violations(spec, day),
+        newest_event_time=built.newest_event_time,
+        corrected=committed.corrected,
+    )
+
+
+def _version(lake: Lake, spec: TableSpec, day: date | None) -> int:
+    ledger = lake.ledger(spec.name, None if day is None else (day, day + timedelta(days=1)))
+    return 0 if ledger.is_empty() else int(ledger["version"].item())
+
+
+def _buckets(
+    lake: Lake, tables: list[TableSpec], window: Window, active: Window, bucket_rows: int
+) -> Iterator[tuple[object, object] | None]:
+    """Yield ranges of active entities, in order, of about ``bucket_rows`` events; None for all."""
+    days = (window.start.date(), window.end.date())
+    held = sum(int(lake.ledger(table.name, days)["rows"].sum()) for table in tables)
+    if held <= bucket_rows:
+        yield None
+        return
+    counts = lake.entity_counts(tables, window, active=active)
+    bucket = (counts["rows"].cum_sum() - 1) // bucket_rows
+    ranges = counts.group_by(bucket.alias("bucket"), maintain_order=True).agg(
+        first=pl.col("entity").first(), last=pl.col("entity").last()
+    )
+    yield from ranges.select("first", "last").iter_rows()
+
+
+Content = Mapping[date, list[str]]
+
+
+def _content(lake: Lake, sequence: SequencePlan, days: tuple[date, date] | None = None) -> Content:
+    """Return by day what a sequence is made from, of days in ``[start, end)`` if given."""
+    content: dict[date, list[str]] = {}
+    for event in sequence.events:
+        name = enriched_table(event).name
+        for day, digest in lake.ledger(name, days).select("day", "content_hash").iter_rows():
+            content.setdefault(day, []).append(f"{name}={digest}")
+    return content
+
+
+def _inputs(sequence: SequencePlan, day: date, content: Content) -> str:
+    """Return the hash of all that a day of a sequence is computed from."""
+    first = (Window.of_day(day).end - sequence.lookback).date()
+    digest = blake2b(digest_size=16)
+    for within in sorted(d for d in content if first <= d <= day):
+        digest.update(f"{within}:{sorted(content[within])};".encode())
+    return digest.hexdigest()
+
+
+def _newest(*times: pl.Series) -> datetime | None:
+    found = [value for series in times if isinstance(value := series.max(), datetime)]
+    return max(found, default=None)

@@ -1,0 +1,53 @@
+"""Settings, read once from the environment. The only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are and how much of the machine to use; each field is an environment variable.
+
+    ``home`` is SEQUENCE_PLATFORM_HOME, and so on; ``databases`` is one variable a name:
+    SEQUENCE_PLATFORM_DATABASES__WAREHOUSE=postgresql://...
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SEQUENCE_PLATFORM_", env_nested_delimiter="__", frozen=True
+    )
+
+    home: Path = Field(
+        Path(".sequence_platform"), description="Folder of everything the platform writes."
+    )
+    definitions: Path = Field(Path("definitions"), description="Folder of definitions.")
+    source_root: Path = Field(Path(), description="Where relative paths of sources start.")
+    catalog: str = Field(
+        "", description="Lake catalog: a SQLite file (default: in home) or postgresql://..."
+    )
+    data_path: str = Field(
+        "", description="Lake data: a folder (default: in home) or s3://bucket/prefix."
+    )
+    databases: dict[str, str] = Field(
+        {}, description="Databases that Table sources name: DuckDB files or postgresql://..."
+    )
+    memory_limit_mb: int = Field(1024, ge=128, description="Memory of DuckDB in one process.")
+    threads: int = Field(2, ge=1, description="Threads of DuckDB in one process.")
+    bucket_rows: int = Field(
+        2_000_000, ge=1, description="Rows of events assembled at a time; bounds memory."
+    )
+    partitions_per_run: int = Field(
+        50, ge=1, description="Partitions that one run of a backfill takes."
+    )
+
+    @property
+    def catalog_url(self) -> str:
+        """The catalog given, or the SQLite file in home."""
+        return self.catalog or str(self.home.absolute() / "catalog.sqlite")
+
+    @property
+    def data_url(self) -> str:
+        """The data path given, or the folder in home."""
+        return self.data_path or str(self.home.absolute() / "data")

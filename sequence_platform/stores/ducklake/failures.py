@@ -1,0 +1,84 @@
+"""DuckDB's and the system's errors, translated once: what failed, where, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from sequence_platform.errors import SequencePlatformError, StoreError
+
+PASSWORD = re.compile(r"(?<=:)[^:@/\s]+(?=@)|(?<=password=)\S+")
+"""A password in a PostgreSQL address; it must not reach a log."""
+
+NEXT_STEPS = (
+    (
+        r"no space left|disk quota|file too large|could not write all",
+        "free space on the disk of the lake and run again",
+    ),
+    (
+        r"database is locked|database table is locked",
+        "end the process that holds the catalog, or wait and run again",
+    ),
+    (
+        r"not a database|malformed|disk image",
+        "restore the catalog from a backup of before the damage, with its data",
+    ),
+    (
+        r"out of memory|memory limit",
+        "raise memory_limit_mb, or read fewer columns or a shorter window",
+    ),
+    (
+        r"permission denied|readonly|read-only",
+        "give the process write access, or open the lake with read_only=True",
+    ),
+    (
+        r"could not connect|connection refused|connection to server|server closed",
+        "start PostgreSQL, check the address",
+    ),
+    (
+        r"does not exist",
+        "create the tables with the definitions that are read now, or check the name",
+    ),
+    (
+        r"no such file|cannot open file|unable to open|could not open|http",
+        "check the path, and that the data is there",
+    ),
+)
+"""Cause, as a pattern of the vendor's text, and what to do."""
+
+RETRYABLE = re.compile(
+    r"locked|conflict|connection|timed out|no space left|out of memory", re.IGNORECASE
+)
+
+
+def redacted(where: str) -> str:
+    """Return an address without its password."""
+    return PASSWORD.sub("***", where)
+
+
+def failure(operation: str, where: str, error: Exception) -> StoreError:
+    """Return the house's error for a vendor's."""
+    found = redacted(" ".join(str(error).split()))
+    step = next((step for cause, step in NEXT_STEPS if re.search(cause, found, re.IGNORECASE)), "")
+    return StoreError(
+        f"cannot {operation}",
+        where=redacted(where),
+        found=found,
+        expected="a readable and writable lake",
+        next_step=step or "read the cause above; nothing was changed",
+        retryable=RETRYABLE.search(found) is not None,
+    )
+
+
+@contextmanager
+def translated(operation: str, where: str) -> Iterator[None]:
+    """Raise StoreError, with its cause, for what DuckDB, Polars' writers or the system raise inside."""
+    try:
+        yield
+    except SequencePlatformError:
+        raise
+    except (duckdb.Error, OSError) as error:
+        raise failure(operation, where, error) from error

@@ -1,0 +1,141 @@
+"""The lake as the ports want it: one object that binds a connection to the functions of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import polars as pl
+
+from sequence_platform.plan.plan import Window
+from sequence_platform.ports import Committed, Maintenance, PartitionCommit, Staged, TableSpec
+from sequence_platform.stores.ducklake import checks, manifests, read
+from sequence_platform.stores.ducklake.commit import commit_partition
+from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
+from sequence_platform.stores.ducklake.maintenance import maintain
+from sequence_platform.stores.ducklake.schema import ensure_tables
+from sequence_platform.stores.ducklake.session import Session
+from sequence_platform.stores.ducklake.stage import stage
+
+
+class DuckLakeLake:
+    """Implements ``ports.Lake``; used from one thread at a time, by any number of processes at once.
+
+    Args:
+        catalog: Path of a SQLite file, or ``postgresql://user@host/database``.
+        data_path: Folder, or ``s3://bucket/prefix``.
+        read_only: Refuse every write.
+        memory_limit_mb: What DuckDB may use before it spills to ``temp_directory``.
+        threads: Threads of DuckDB.
+        temp_directory: Where it spills; None is DuckDB's default.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument per setting
+        self,
+        catalog: str,
+        data_path: str,
+        *,
+        read_only: bool = False,
+        memory_limit_mb: int = 1024,
+        threads: int = 2,
+        temp_directory: str | None = None,
+    ) -> None:
+        resources = Resources(memory_limit_mb, threads, temp_directory)
+        self._session = Session(LakeAddress.of(catalog, data_path), resources, read_only=read_only)
+        if not read_only:
+            try:
+                ensure_tables(self._session, ())
+            except BaseException:
+                self._session.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; closing twice does nothing."""
+        self._session.close()
+
+    def ensure_tables(self, specs: Iterable[TableSpec]) -> None:
+        """Create what is absent and add new columns."""
+        ensure_tables(self._session, specs)
+
+    def stage(self, spec: TableSpec, day: date | None, frames: Iterable[pl.DataFrame]) -> Staged:
+        """Write rows to files nobody reads yet."""
+        return stage(self._session, spec, day, frames)
+
+    def commit(self, commit: PartitionCommit) -> Committed:
+        """Replace a partition in one transaction."""
+        return commit_partition(self._session, commit)
+
+    def read_events(  # noqa: PLR0913 - the port's arguments
+        self,
+        spec: TableSpec,
+        columns: Sequence[str],
+        window: Window,
+        *,
+        active: tuple[Sequence[TableSpec], Window] | None = None,
+        entities: pl.Series | None = None,
+        between: tuple[object, object] | None = None,
+    ) -> pl.DataFrame:
+        """Return rows with event_time in ``window``, sorted by (entity, event_time, event_id)."""
+        return read.read_events(
+            self._session, spec, columns, window, active=active, entities=entities, between=between
+        )
+
+    def entity_counts(
+        self, specs: Sequence[TableSpec], window: Window, *, active: Window
+    ) -> pl.DataFrame:
+        """Return who was active, and their rows in ``window``."""
+        return read.entity_counts(self._session, specs, window, active)
+
+    def read_lookup(self, spec: TableSpec, keys: pl.Series) -> pl.DataFrame:
+        """Return the rows of an enrichment table with one of these keys."""
+        return read.read_lookup(self._session, spec, keys)
+
+    def read_snapshots(
+        self,
+        spec: TableSpec,
+        columns: Sequence[str],
+        until: date,
+        *,
+        entities: pl.Series | None = None,
+    ) -> pl.DataFrame:
+        """Return each entity's newest row with ``day <= until``, sorted by entity."""
+        return read.read_snapshots(self._session, spec, columns, until, entities=entities)
+
+    def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
+        """Return how many rows of a partition break each guarantee."""
+        return checks.violations(self._session, spec, day)
+
+    def ledger(
+        self, table: str | None = None, window: tuple[date, date] | None = None
+    ) -> pl.DataFrame:
+        """Return the rows of ``platform.partitions``."""
+        return read.read_ledger(self._session, table, window)
+
+    def maintain(self, *, keep_snapshots: timedelta, orphans_older_than: timedelta) -> Maintenance:
+        """Merge small files, rewrite deleted rows away, expire old snapshots, delete orphaned files."""
+        return maintain(
+            self._session, keep_snapshots=keep_snapshots, orphans_older_than=orphans_older_than
+        )
+
+    def published(self) -> str | None:
+        """Return the manifest in force, or None."""
+        return manifests.published(self._session)
+
+    def publish(
+        self, manifest: str, fingerprint: str, published_at: datetime, *, replaces: str | None
+    ) -> None:
+        """Store a manifest and put it in force."""
+        manifests.publish(self._session, manifest, fingerprint, published_at, replaces=replaces)

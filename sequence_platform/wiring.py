@@ -1,0 +1,109 @@
+"""The composition root: settings to adapters to runtimes.
+
+The only module that knows both sides of a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import polars as pl
+
+from sequence_platform.catalog import load_plan
+from sequence_platform.clock import Clock, SystemClock
+from sequence_platform.definition import Files, Source, Table
+from sequence_platform.engine.enrich import event_times
+from sequence_platform.errors import StoreError
+from sequence_platform.plan.plan import EventPlan, Plan
+from sequence_platform.plan.tables import all_tables
+from sequence_platform.ports import BatchSource, Lake
+from sequence_platform.runtimes.publishing import publish
+from sequence_platform.settings import Settings
+from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.sql_table import TableSource
+from sequence_platform.stores.ducklake import DuckLakeLake
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Platform:
+    """A project's plan with everything it runs on."""
+
+    plan: Plan
+    lake: Lake
+    clock: Clock
+    settings: Settings
+
+    def source_of(self, name: str) -> BatchSource:
+        """Return the batch source of an event type or enrichment, by its name.
+
+        Raises:
+            StoreError: the event type has only a log.
+        """
+        if name in self.plan.enrichments:
+            enrichment = self.plan.enrichments[name]
+            return self._source(name, enrichment.definition.source, enrichment.raw_schema, None)
+        event = self.plan.events[name]
+        if event.definition.batch is None:
+            raise StoreError(
+                f"event type '{name}' has no batch source",
+                found="only a log",
+                expected="batch=Files(...) or batch=Table(...)",
+                next_step="give it one",
+            )
+        return self._source(name, event.definition.batch, event.raw_schema, event)
+
+    def _source(
+        self, name: str, source: Source, schema: pl.Schema, event: EventPlan | None
+    ) -> BatchSource:
+        time = None if event is None else partial(event_times, event)
+        match source:
+            case Files():
+                root, split = (
+                    self.settings.source_root.absolute(),
+                    self.settings.home.absolute() / "split",
+                )
+                return FileSource(source, schema, time, root, split, name)
+            case Table():
+                start = None if event is None else event.definition.start
+                possible = (
+                    None if event is None else (event.definition.earliest, event.definition.latest)
+                )
+                return TableSource(source, schema, time, self.settings, start, possible)
+
+
+@contextmanager
+def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
+    """Open the lake of these settings, and close it at the end."""
+    temporary = settings.home.absolute() / "spill"
+    lake = DuckLakeLake(
+        settings.catalog_url,
+        settings.data_url,
+        read_only=read_only,
+        memory_limit_mb=settings.memory_limit_mb,
+        threads=settings.threads,
+        temp_directory=str(temporary),
+    )
+    try:
+        yield lake
+    finally:
+        lake.close()
+
+
+@contextmanager
+def open_platform(settings: Settings, *, clock: Clock | None = None) -> Iterator[Platform]:
+    """Open everything for writing: the plan is published and its tables exist.
+
+    Raises:
+        DefinitionError: the definitions are broken.
+        StateMismatchError: they would break readers of the published ones.
+        StoreError: the lake cannot be opened.
+    """
+    plan = load_plan(settings.definitions)
+    with open_lake(settings) as lake:
+        platform = Platform(plan, lake, clock or SystemClock(), settings)
+        publish(lake, plan, platform.clock)
+        lake.ensure_tables(all_tables(plan))
+        yield platform

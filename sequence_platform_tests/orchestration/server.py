@@ -1,0 +1,168 @@
+"""A real `dagster dev` for the tests: webserver, daemon and code server in processes of their own, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from sequence_platform.orchestration.home import ensure_dagster_home
+from sequence_platform.settings import Settings
+
+MODULE = "sequence_platform.orchestration.definitions"
+ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
+
+LOADED = (
+    "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {"
+)
+LOADED += " __typename ... on PythonError { message } } } } } }"
+LAUNCH = """mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+STATUS = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status error { message } } } }"""
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterServer:
+    """The address of a running Dagster and the folder of its instance."""
+
+    url: str
+    home: Path
+
+    def query(self, query: str, **variables: object) -> dict[str, Any]:
+        """Return what GraphQL answers, as the browser would get it."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/graphql", body, headers)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def launch_backfill(self, assets: Sequence[str], days: Sequence[str]) -> str:
+        """Start a backfill as the UI's dialog does, and return its id."""
+        selection = [{"path": asset.split("/")} for asset in assets]
+        params = {"assetSelection": selection, "partitionNames": list(days)}
+        launched = self.query(LAUNCH, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def backfill_status(self, backfill: str) -> str:
+        """Return how a backfill is doing."""
+        return str(self.query(STATUS, id=backfill)["partitionBackfillOrError"]["status"])
+
+    def wait_for_backfill(self, backfill: str, seconds: float = 600) -> str:
+        """Return how a backfill ended."""
+        wait_until(lambda: self.backfill_status(backfill) in ENDED, seconds, f"backfill {backfill}")
+        return self.backfill_status(backfill)
+
+    @contextmanager
+    def instance(self) -> Iterator[dg.DagsterInstance]:
+        """Open the same instance from here, to look at runs and events."""
+        with dg.DagsterInstance.from_config(str(self.home)) as opened:
+            yield opened
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something is so.
+
+    Raises:
+        TimeoutError: it was not, in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not so after {seconds} s")
+        time.sleep(0.5)
+
+
+def environment(settings: Settings, home: Path) -> dict[str, str]:
+    """Return the environment in which another process has these settings."""
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "SEQUENCE_PLATFORM_HOME": str(settings.home),
+        "SEQUENCE_PLATFORM_DEFINITIONS": str(settings.definitions),
+        "SEQUENCE_PLATFORM_SOURCE_ROOT": str(settings.source_root),
+        "SEQUENCE_PLATFORM_PARTITIONS_PER_RUN": str(settings.partitions_per_run),
+    }
+
+
+@contextmanager
+def running_dagster(settings: Settings) -> Iterator[DagsterServer]:
+    """Run `dagster dev` until the end of the block, and end every process of it."""
+    home = ensure_dagster_home(settings)
+    port = _free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        MODULE,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    with (home / "dev.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment(settings, home),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # so that its children can be ended with it
+        )
+        server = DagsterServer(f"http://127.0.0.1:{port}", home)
+        try:
+            wait_until(
+                lambda: _is_loaded(server, process), 180, f"dagster dev (see {home}/dev.log)"
+            )
+            yield server
+        finally:
+            _end(process)
+
+
+def _is_loaded(server: DagsterServer, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, (server.home / "dev.log").read_text()[-3000:]
+    try:
+        entries = server.query(LOADED)["workspaceOrError"]["locationEntries"]
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask nicely, then end the whole session that was started here: run workers outlive their server."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
