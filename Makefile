@@ -73,7 +73,7 @@ constraints: ## Write constraints.txt anew: the newest versions that setup.cfg a
 	cp "$$scratch/new" constraints.txt
 
 clean: ## Remove the environment, caches and everything that was built
-	rm -rf .venv .sequence_platform build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .sequence_platform build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV): setup.cfg pyproject.toml constraints.txt

@@ -63,7 +63,11 @@ event = EventType(
     enrich=[vectors],
 )  # fmt: skip
 sequence = Sequence(
-    name="engagements", owner="team:benchmarks", events=[event], columns=["item", "is_long"], max_age=timedelta(days=7)
+    name="engagements",
+    owner="team:benchmarks",
+    events=[event],
+    columns=["item", "is_long"],
+    max_age=timedelta(days=7),
 )
 plan = compile_plan([Located("benchmark", sequence)])
 
@@ -89,7 +93,9 @@ def generate(root: Path, rows: int) -> None:
     ).cast(dict(plan.events["engagement"].raw_schema))
     folder = root / "events" / f"day={DAY}"
     folder.mkdir(parents=True)
-    pl.concat([events, events.head(rows // 100)]).sample(fraction=1, shuffle=True, seed=7).write_parquet(folder / "0.parquet")
+    pl.concat([events, events.head(rows // 100)]).sample(
+        fraction=1, shuffle=True, seed=7
+    ).write_parquet(folder / "0.parquet")
     since = [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)]
     pl.DataFrame(
         {
@@ -106,7 +112,11 @@ def script(connection: object, root: Path, data: Path) -> None:
     rows = (
         pl.scan_parquet(root / "events" / f"day={DAY}" / "*.parquet")
         .filter(pl.col("dwell_ms") >= 0)
-        .with_columns(event_time=pl.from_epoch("ts", time_unit="ms").dt.replace_time_zone("UTC").dt.cast_time_unit("us"))
+        .with_columns(
+            event_time=pl.from_epoch("ts", time_unit="ms")
+            .dt.replace_time_zone("UTC")
+            .dt.cast_time_unit("us")
+        )
         .unique(["user_id", "id"])
         .sort("event_time")
         .join_asof(
@@ -123,7 +133,19 @@ def script(connection: object, root: Path, data: Path) -> None:
             event_time="event_time",
             arrival_time="event_time",
             revision=pl.lit(0, pl.Int64),
-            **{name: pl.col(name) for name in ("ts", "item", "surface", "device", "dwell_ms", "position", "price", "score")},
+            **{
+                name: pl.col(name)
+                for name in (
+                    "ts",
+                    "item",
+                    "surface",
+                    "device",
+                    "dwell_ms",
+                    "position",
+                    "price",
+                    "score",
+                )
+            },
             is_long=pl.col("dwell_ms") > 10_000,
             vector="vector",
         )
@@ -145,9 +167,16 @@ def run_platform(root: Path, home: Path) -> float:
     with open_lake(settings) as lake:
         platform = Platform(plan, lake, SystemClock(), settings)
         lake.ensure_tables(all_tables(plan))
-        build_enrichment(lake, platform.source_of("item_vectors"), plan.enrichments["item_vectors"], platform.clock)
+        build_enrichment(
+            lake,
+            platform.source_of("item_vectors"),
+            plan.enrichments["item_vectors"],
+            platform.clock,
+        )
         began = time.perf_counter()
-        report = build_events(lake, platform.source_of("engagement"), plan.events["engagement"], DAY, platform.clock)
+        report = build_events(
+            lake, platform.source_of("engagement"), plan.events["engagement"], DAY, platform.clock
+        )
         seconds = time.perf_counter() - began
     assert report.counts.is_conserved
     assert not any(report.violations.values())
@@ -159,7 +188,10 @@ def run_script(root: Path, home: Path) -> float:
     home.mkdir()
     address = LakeAddress.of(str(home / "catalog.sqlite"), str(home / "data"))
     with open_connection(address, Resources(), read_only=False) as connection:
-        columns = ", ".join(f"{name} {lake_type(dtype, name)}" for name, dtype in plan.events["engagement"].schema.items())
+        columns = ", ".join(
+            f"{name} {lake_type(dtype, name)}"
+            for name, dtype in plan.events["engagement"].schema.items()
+        )
         connection.execute(f"CREATE TABLE lake.script (day DATE, {columns})")
         connection.execute("ALTER TABLE lake.script SET PARTITIONED BY (day)")
         began = time.perf_counter()
@@ -195,9 +227,16 @@ def main() -> None:
     table = Table("contender", "seconds (median)", "all runs", "ratio to script")
     base = median(times["script"])
     for name, values in times.items():
-        table.add_row(name, f"{median(values):.2f}", " ".join(f"{v:.2f}" for v in values), f"{median(values) / base:.2f}")
+        table.add_row(
+            name,
+            f"{median(values):.2f}",
+            " ".join(f"{v:.2f}" for v in values),
+            f"{median(values) / base:.2f}",
+        )
     console.print(table)
-    console.print(f"results equal; {options.rows:,} rows with a vector of 64 floats, goal: at most 1.5")
+    console.print(
+        f"results equal; {options.rows:,} rows with a vector of 64 floats, goal: at most 1.5"
+    )
 
 
 if __name__ == "__main__":

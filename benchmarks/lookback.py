@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -33,7 +32,13 @@ LAST = date(2026, 3, 1)
 event = EventType(
     name="engagement",
     owner="team:benchmarks",
-    schema={"id": pl.String, "user_id": pl.Int64, "time": pl.Datetime("us", "UTC"), "item": pl.Int64, "dwell_ms": pl.Int32},
+    schema={
+        "id": pl.String,
+        "user_id": pl.Int64,
+        "time": pl.Datetime("us", "UTC"),
+        "item": pl.Int64,
+        "dwell_ms": pl.Int32,
+    },
     event_id="id",
     event_time="time",
     entity="user_id",
@@ -57,7 +62,9 @@ def fill(lake: DuckLakeLake, days: int, per_day: int) -> None:
         day = LAST - timedelta(days=age)
         rng = np.random.default_rng(age)
         start_us = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
-        time_us = pl.Series(start_us + rng.integers(0, 86_400_000_000, per_day)).cast(pl.Datetime("us", "UTC"))
+        time_us = pl.Series(start_us + rng.integers(0, 86_400_000_000, per_day)).cast(
+            pl.Datetime("us", "UTC")
+        )
         frame = pl.DataFrame(
             {
                 "entity": rng.zipf(1.2, per_day) % USERS,
@@ -71,7 +78,9 @@ def fill(lake: DuckLakeLake, days: int, per_day: int) -> None:
         ).sort("entity", "event_time", "event_id")
         counts, none = Counts(per_day, per_day), pl.DataFrame(schema=DEAD_LETTERS)
         staged = lake.stage(table, day, [frame])
-        lake.commit(PartitionCommit(table, day, staged, counts, none, "benchmark", datetime.now(UTC), 0))
+        lake.commit(
+            PartitionCommit(table, day, staged, counts, none, "benchmark", datetime.now(UTC), 0)
+        )
 
 
 def main() -> None:
@@ -83,23 +92,38 @@ def main() -> None:
     clock = SystemClock()
     times: dict[int, list[float]] = {LOOKBACK: [], LOOKBACK * 10: []}
     with tempfile.TemporaryDirectory() as temporary:
-        lakes = {days: DuckLakeLake(f"{temporary}/{days}.sqlite", f"{temporary}/{days}") for days in times}
+        lakes = {
+            days: DuckLakeLake(f"{temporary}/{days}.sqlite", f"{temporary}/{days}")
+            for days in times
+        }
         for days, lake in lakes.items():
             fill(lake, days, options.events_per_day)
         for _ in range(options.runs + 1):
             for days, lake in lakes.items():
-                times[days].append(build_sequence(lake, plan.sequences["engagements"], LAST, clock).seconds)
+                times[days].append(
+                    build_sequence(lake, plan.sequences["engagements"], LAST, clock).seconds
+                )
         table = sequence_table(plan.sequences["engagements"])
-        frames = [lake.read_snapshots(table, table.columns.names(), LAST).sort("entity") for lake in lakes.values()]
+        frames = [
+            lake.read_snapshots(table, table.columns.names(), LAST).sort("entity")
+            for lake in lakes.values()
+        ]
         assert frames[0].equals(frames[1])
         for lake in lakes.values():
             lake.close()
     result = Table("days in the lake", "seconds (median)", "all runs but the first", "ratio")
     base = median(times[LOOKBACK][1:])
     for days, values in times.items():
-        result.add_row(str(days), f"{median(values[1:]):.3f}", " ".join(f"{v:.3f}" for v in values[1:]), f"{median(values[1:]) / base:.2f}")
+        result.add_row(
+            str(days),
+            f"{median(values[1:]):.3f}",
+            " ".join(f"{v:.3f}" for v in values[1:]),
+            f"{median(values[1:]) / base:.2f}",
+        )
     console.print(result)
-    console.print(f"results equal; lookback {LOOKBACK} days, {options.events_per_day:,} events a day")
+    console.print(
+        f"results equal; lookback {LOOKBACK} days, {options.events_per_day:,} events a day"
+    )
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class LakeReader(Protocol):
         entities: pl.Series | None = None,
         between: tuple[object, object] | None = None,
     ) -> pl.DataFrame:
-        """Return rows with event_time in ``window``, sorted by (entity, event_time, event_id).
+        """Return the rows with event_time in ``window``, in no particular order.
 
         Args:
             spec: An enriched table.

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     memory_limit_mb: int = Field(1024, ge=128, description="Memory of DuckDB in one process.")
     threads: int = Field(2, ge=1, description="Threads of DuckDB in one process.")
     bucket_rows: int = Field(
-        2_000_000, ge=1, description="Rows of events assembled at a time; bounds memory."
+        1_000_000, ge=1, description="Rows of events assembled at a time; bounds memory."
     )
     partitions_per_run: int = Field(
         50, ge=1, description="Partitions that one run of a backfill takes."

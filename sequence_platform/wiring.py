@@ -59,18 +59,21 @@ class Platform:
         self, name: str, source: Source, schema: pl.Schema, event: EventPlan | None
     ) -> BatchSource:
         time = None if event is None else partial(event_times, event)
+        start = None if event is None else event.definition.start
         match source:
             case Files():
-                root, split = (
-                    self.settings.source_root.absolute(),
-                    self.settings.home.absolute() / "split",
+                return FileSource(
+                    definition=source,
+                    schema=schema,
+                    time=time,
+                    root=self.settings.source_root.absolute(),
+                    split_root=self.settings.home.absolute() / "split",
+                    name=name,
+                    identity="" if event is None else event.time_fingerprint,
+                    start=start,
                 )
-                return FileSource(source, schema, time, root, split, name)
             case Table():
-                start = None if event is None else event.definition.start
-                possible = (
-                    None if event is None else (event.definition.earliest, event.definition.latest)
-                )
+                possible = None if event is None else (event.definition.earliest, event.definition.latest)
                 return TableSource(source, schema, time, self.settings, start, possible)
 
 

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, settings
 SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 """Drawing a history takes milliseconds, which a busy machine stretches; that says nothing about the code."""
 
-settings.register_profile("dev", max_examples=40, deadline=None, suppress_health_check=SLOW_MACHINES)
+settings.register_profile(
+    "dev", max_examples=40, deadline=None, suppress_health_check=SLOW_MACHINES
+)
 settings.register_profile(
     "ci", max_examples=400, deadline=None, print_blob=True, suppress_health_check=SLOW_MACHINES
 )

@@ -7,7 +7,8 @@ arrive as Python functions of one row (or of one entity's events), written besid
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence as Items
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from math import isnan
@@ -147,7 +148,9 @@ def unusable(event: Event, envelope: Row, operation: str) -> str:
     return "" if operation in {"upsert", "delete"} else "unknown_operation"
 
 
-def payload_of(event: Event, envelope: Row, raw: Row, tables: Mapping[str, Rows]) -> tuple[Row, str]:
+def payload_of(
+    event: Event, envelope: Row, raw: Row, tables: Mapping[str, Rows]
+) -> tuple[Row, str]:
     """Return the columns beside the envelope, and the rule that rejects the row, if one does."""
     for rule, keeps in event.rules.items():
         if keeps(raw) is not True:
@@ -166,7 +169,11 @@ def payload_of(event: Event, envelope: Row, raw: Row, tables: Mapping[str, Rows]
 
 def look_up(table: Rows, key: object, at: datetime) -> Row | None:
     """Return the newest row of a key that was available at a time; a row without available_time always was."""
-    rows = [row for row in table if key is not None and row["key"] == key and row.get("available_time", at) <= at]
+    rows = [
+        row
+        for row in table
+        if key is not None and row["key"] == key and row.get("available_time", at) <= at
+    ]
     return max(rows, key=lambda row: row.get("available_time", at), default=None)
 
 
@@ -181,7 +188,9 @@ def build_lookup(rows: Rows, identity: Items[str]) -> tuple[Rows, Rows]:
             continue
         key = tuple(row[name] for name in identity)
         candidates = [best[key], row] if key in best else [row]
-        best[key] = max(candidates, key=lambda candidate: [rank(value) for value in candidate.values()])
+        best[key] = max(
+            candidates, key=lambda candidate: [rank(value) for value in candidate.values()]
+        )
     return list(best.values()), dead
 
 
@@ -200,7 +209,9 @@ def winners(rows: Rows, payload: Iterable[str]) -> Rows:
     for row in rows:
         key = (row["entity"], row["event_id"])
         candidates = [best[key], row] if key in best else [row]
-        best[key] = max(candidates, key=lambda r: (standing(r), [rank(r.get(name)) for name in columns]))
+        best[key] = max(
+            candidates, key=lambda r: (standing(r), [rank(r.get(name)) for name in columns])
+        )
     return list(best.values())
 
 
@@ -219,7 +230,9 @@ def resolve(event: Event, admitted: Rows, rejected: Rows, dead: Rows) -> Partiti
     )
 
 
-def build_days(event: Event, raw: Mapping[date, Rows], tables: Mapping[str, Rows]) -> dict[date, Partition]:
+def build_days(
+    event: Event, raw: Mapping[date, Rows], tables: Mapping[str, Rows]
+) -> dict[date, Partition]:
     """Return every partition once all are built: rows that a correction of another day beats are superseded.
 
     ``raw`` has each row under the day it belongs to; a row whose event_time is on another day is dead.
@@ -227,7 +240,10 @@ def build_days(event: Event, raw: Mapping[date, Rows], tables: Mapping[str, Rows
     own = {}
     for day, rows in raw.items():
         admitted, rejected, dead = enrich(event, rows, tables)
-        here = [[row for row in part if row["event_time"].date() == day] for part in (admitted, rejected)]
+        here = [
+            [row for row in part if row["event_time"].date() == day]
+            for part in (admitted, rejected)
+        ]
         strays = len(admitted) + len(rejected) - len(here[0]) - len(here[1])
         own[day] = resolve(event, *here, dead + [{"rule": "outside_partition"}] * strays)
     return {day: corrected(part, own, day) for day, part in own.items()} if event.corrects else own
@@ -253,18 +269,32 @@ def assemble(assembly: Assembly, rows: Mapping[str, Rows], as_of: datetime) -> R
     """Return one row per entity with its sequence as of a time, exclusive; ``rows`` by name of event type."""
     by_entity: dict[Any, Rows] = defaultdict(list)
     for priority, event in enumerate(assembly.policy.events):
-        seen = [row for row in rows[event.name] if as_of - assembly.lookback <= row["event_time"] < as_of]
+        seen = [
+            row
+            for row in rows[event.name]
+            if as_of - assembly.lookback <= row["event_time"] < as_of
+        ]
         for row in winners(seen, assembly.carried):
             carried = {name: row.get(name) for name in assembly.carried}
-            times = {"event_type": event.name, "event_time": row["event_time"], "event_id": row["event_id"]}
+            times = {
+                "event_type": event.name,
+                "event_time": row["event_time"],
+                "event_id": row["event_id"],
+            }
             by_entity[row["entity"]].append(carried | times | {"priority": priority})
-    sequences = [sequence_of(assembly, entity, by_entity[entity], as_of) for entity in sorted(by_entity, key=rank)]
+    sequences = [
+        sequence_of(assembly, entity, by_entity[entity], as_of)
+        for entity in sorted(by_entity, key=rank)
+    ]
     return [sequence for sequence in sequences if sequence["length"]]
 
 
 def sequence_of(assembly: Assembly, entity: object, events: Rows, as_of: datetime) -> Row:
     """Return an entity's events as a row of lists, oldest first, and how many events each rule cut."""
-    events = sorted(events, key=lambda event: (event["event_time"], event["priority"], event["event_id"].encode()))
+    events = sorted(
+        events,
+        key=lambda event: (event["event_time"], event["priority"], event["event_id"].encode()),
+    )
     policy, trimmed = assembly.policy, {}
     for rule, trim in (
         ("sessions", lambda: newest_sessions(events, policy.sessions)),
@@ -278,7 +308,12 @@ def sequence_of(assembly: Assembly, entity: object, events: Rows, as_of: datetim
     names = ("event_type", "event_time", "event_id", *assembly.carried)
     lists = {name: [event[name] for event in events] for name in names}
     derived = {name: of(events) for name, of in assembly.derived.items()} if events else {}
-    return {"entity": entity, "as_of": as_of, "length": len(events)} | lists | derived | {"trimmed": trimmed}
+    return (
+        {"entity": entity, "as_of": as_of, "length": len(events)}
+        | lists
+        | derived
+        | {"trimmed": trimmed}
+    )
 
 
 def newest_sessions(events: Rows, sessions: Sessions | None) -> Rows:
@@ -301,14 +336,20 @@ def without_repeats(events: Rows, dedupe: Dedupe | None) -> Rows:
     keys = [[rank(event[name]) for name in by] for event in events]
 
     def is_repeat(position: int) -> bool:
-        later = range(position + 1, len(events)) if dedupe.keep == "last" else range(position - 1, -1, -1)
+        later = (
+            range(position + 1, len(events))
+            if dedupe.keep == "last"
+            else range(position - 1, -1, -1)
+        )
         others = later[:1] if dedupe.within == "consecutive" else later
         same = next((other for other in others if keys[other] == keys[position]), None)
         if same is None or rank(None) in keys[position]:
             return False
         if dedupe.within == "consecutive":
             return True
-        return bool(abs(events[same]["event_time"] - events[position]["event_time"]) <= dedupe.within)
+        return bool(
+            abs(events[same]["event_time"] - events[position]["event_time"]) <= dedupe.within
+        )
 
     return [event for position, event in enumerate(events) if not is_repeat(position)]
 
@@ -324,10 +365,14 @@ def within_quotas(events: Rows, quotas: Mapping[str, int]) -> Rows:
     return kept[::-1]
 
 
-def build_snapshot(assembly: Assembly, days: Mapping[str, Mapping[date, Partition]], day: date) -> Rows:
+def build_snapshot(
+    assembly: Assembly, days: Mapping[str, Mapping[date, Partition]], day: date
+) -> Rows:
     """Return a day's snapshot: the sequences, as of its end, of the entities with an event on it."""
     as_of = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     names = [event.name for event in assembly.policy.events]
     rows = {name: [row for part in days[name].values() for row in part.rows] for name in names}
-    active = {row["entity"] for name in names for row in rows[name] if row["event_time"].date() == day}
+    active = {
+        row["entity"] for name in names for row in rows[name] if row["event_time"].date() == day
+    }
     return [row for row in assemble(assembly, rows, as_of) if row["entity"] in active]

@@ -40,7 +40,8 @@ def postgres_database() -> str:
 def _binaries() -> Path | None:
     found = shutil.which("initdb")
     debian = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3].split(".")[0])
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda p: int(p.parts[-3].split(".")[0]),
     )
     candidates = [Path(found).resolve()] if found else []
     return next((path.parent for path in [*debian[::-1], *candidates] if path.is_file()), None)
@@ -56,7 +57,10 @@ def _server(binaries: Path) -> int:
     if user is not None:
         shutil.chown(home, user)
     data = home / "data"
-    _run([binaries / "initdb", "-D", data, "-U", "lake", "-A", "trust", "-E", "UTF8", "--no-sync"], user=user)
+    _run(
+        [binaries / "initdb", "-D", data, "-U", "lake", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        user=user,
+    )
     for _ in range(ATTEMPTS):
         port = _free_port()
         options = {"port": port, "unix_socket_directories": home, "listen_addresses": "127.0.0.1"}

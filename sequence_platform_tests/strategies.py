@@ -5,7 +5,8 @@ Every Polars expression stands beside the Python function that means the same, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence as Items
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -45,10 +46,21 @@ OFFSETS = [
     *(DAY - US, DAY, DAY + US, 2 * DAY, 3 * DAY - US, 5 * DAY, 40 * DAY, 400 * DAY),
 ]
 TIMES = [D0 + offset for offset in OFFSETS]
-IMPOSSIBLE = [datetime(1969, 12, 31, tzinfo=UTC), datetime(1970, 12, 31, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)]
+IMPOSSIBLE = [
+    datetime(1969, 12, 31, tzinfo=UTC),
+    datetime(1970, 12, 31, tzinfo=UTC),
+    datetime(2100, 1, 1, tzinfo=UTC),
+]
 times = st.sampled_from([*TIMES, *TIMES[:11]])  # near ones more often
 busy_times = st.sampled_from(
-    [*3 * [D0 + timedelta(minutes=minutes) for minutes in (0, 1, 2, 29, 30, 31, 59, 60, 61, 90, 720, 751)], *TIMES]
+    [
+        *3
+        * [
+            D0 + timedelta(minutes=minutes)
+            for minutes in (0, 1, 2, 29, 30, 31, 59, 60, 61, 90, 720, 751)
+        ],
+        *TIMES,
+    ]
 )
 """Mostly within one day and often a round distance apart, where sessions and bursts begin and end."""
 raw_times = st.one_of(times, times, times, times, st.sampled_from([*IMPOSSIBLE, None]))
@@ -106,7 +118,16 @@ class World:
 ITEM_COLUMNS = ("brand", "is_cheap", "item_vector")
 USER_COLUMNS = ("country",)
 VIEW_PAYLOAD = ("ts", "item_id", "surface", "score", "is_home", *ITEM_COLUMNS)
-BUY_PAYLOAD = ("item_id", "amount", "note", "note_length", "is_big", "is_long", *ITEM_COLUMNS, *USER_COLUMNS)
+BUY_PAYLOAD = (
+    "item_id",
+    "amount",
+    "note",
+    "note_length",
+    "is_big",
+    "is_long",
+    *ITEM_COLUMNS,
+    *USER_COLUMNS,
+)
 SEARCH_PAYLOAD = ("delay_ms", "query", "tags", "hits", "is_blank", "found")
 
 
@@ -127,7 +148,11 @@ def world(entity: pl.DataType = pl.String(), **sources: Source) -> World:  # noq
             "vector": Vector(2),
         },
         source=sources.get("item_facts", Files("item_facts.parquet")),
-        columns={"brand": pl.col("brand"), "is_cheap": pl.col("cents") < 1000, "item_vector": pl.col("vector")},
+        columns={
+            "brand": pl.col("brand"),
+            "is_cheap": pl.col("cents") < 1000,
+            "item_vector": pl.col("vector"),
+        },
         available_time="published",
     )
     user_facts = Enrichment(
@@ -226,7 +251,9 @@ def without_tests_row(row: Row) -> Row | None:
     return row | {"note_length": None if row["note"] is None else len(row["note"])}
 
 
-ITEM_LOOKUP = oracle.Lookup(enrichment="item_facts", column=lambda row: row["item_id"], columns=ITEM_COLUMNS)
+ITEM_LOOKUP = oracle.Lookup(
+    enrichment="item_facts", column=lambda row: row["item_id"], columns=ITEM_COLUMNS
+)
 USER_LOOKUP = oracle.Lookup(
     enrichment="user_facts", column=lambda row: row["buyer"], columns=USER_COLUMNS, rejects=True
 )
@@ -247,7 +274,11 @@ VIEW = oracle.Event(
     event_id=lambda row: row["id"],
     entity=lambda row: row["user"],
     event_time=lambda row: from_microseconds(row["ts"]),
-    rules={"where": lambda row: None if row["score"] is None else isnan(row["score"]) or row["score"] >= 0},
+    rules={
+        "where": lambda row: (
+            None if row["score"] is None else isnan(row["score"]) or row["score"] >= 0
+        )
+    },
     columns={"is_home": lambda row: equal(row["surface"], "a")},
     lookups=(ITEM_LOOKUP,),
     payload=VIEW_PAYLOAD,
@@ -257,9 +288,11 @@ SEARCH = oracle.Event(
     event_id=lambda row: row["sid"],
     entity=lambda row: row["user"],
     event_time=lambda row: row["time"] and row["time"].replace(tzinfo=UTC),
-    arrival_time=lambda row: None
-    if row["time"] is None or row["delay_ms"] is None
-    else row["time"].replace(tzinfo=UTC) + timedelta(milliseconds=row["delay_ms"]),
+    arrival_time=lambda row: (
+        None
+        if row["time"] is None or row["delay_ms"] is None
+        else row["time"].replace(tzinfo=UTC) + timedelta(milliseconds=row["delay_ms"])
+    ),
     columns={
         "is_blank": lambda row: equal(row["query"], ""),
         "found": lambda row: None if row["hits"] is None else int(row["hits"]),
@@ -278,7 +311,10 @@ def buy_oracle(bot: object) -> oracle.Event:
         arrival_time=lambda row: row["seen"],
         revision=lambda row: row["rev"],
         operation=lambda row: row["op"],
-        rules={"paid": lambda row: above(0)(row["amount"]), "human": lambda row: row["buyer"] != bot},
+        rules={
+            "paid": lambda row: above(0)(row["amount"]),
+            "human": lambda row: row["buyer"] != bot,
+        },
         executor=without_tests_row,
         columns={
             "is_big": lambda row: above(50)(row["amount"]),
@@ -293,19 +329,27 @@ def buy_oracle(bot: object) -> oracle.Event:
 # ---- raw rows
 
 
-def raw_rows(name: str, entities: Items[Any], when: st.SearchStrategy[Any] = raw_times) -> st.SearchStrategy[Rows]:
+def raw_rows(
+    name: str, entities: Items[Any], when: st.SearchStrategy[Any] = raw_times
+) -> st.SearchStrategy[Rows]:
     """Draw rows of an event type: few ids and times, and versions of a row, so that ties and corrections are common."""
     fields = ROWS[name](entities, when)
 
     def altered(row: Row) -> st.SearchStrategy[Row]:
-        changed = st.sampled_from(sorted(fields)).flatmap(lambda field: st.tuples(st.just(field), fields[field]))
+        changed = st.sampled_from(sorted(fields)).flatmap(
+            lambda field: st.tuples(st.just(field), fields[field])
+        )
         return changed.map(lambda change: row | {change[0]: change[1]})
 
     def with_versions(rows: Rows) -> st.SearchStrategy[Rows]:
-        versions = st.lists(st.sampled_from(rows).flatmap(altered), max_size=4) if rows else st.just(rows)
+        versions = (
+            st.lists(st.sampled_from(rows).flatmap(altered), max_size=4) if rows else st.just(rows)
+        )
         return versions.map(lambda more: [*rows, *more])
 
-    rows = st.one_of(st.lists(st.fixed_dictionaries(fields), min_size=least, max_size=10) for least in (4, 1, 0))
+    rows = st.one_of(
+        st.lists(st.fixed_dictionaries(fields), min_size=least, max_size=10) for least in (4, 1, 0)
+    )
     return rows.flatmap(with_versions).flatmap(with_repeats)
 
 
@@ -322,11 +366,16 @@ def naive(when: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return when.map(lambda time: time and time.replace(tzinfo=None))
 
 
-ROWS: Mapping[str, Callable[[Items[Any], st.SearchStrategy[Any]], dict[str, st.SearchStrategy[Any]]]] = {
+ROWS: Mapping[
+    str, Callable[[Items[Any], st.SearchStrategy[Any]], dict[str, st.SearchStrategy[Any]]]
+] = {
     "view": lambda entities, when: {
         "id": optional(["1", "2", "3", "", "😀", "\uffff"]),
         "user": optional(entities[:4]),
-        "ts": st.one_of(*6 * [when.map(lambda time: time and microseconds(time))], st.sampled_from(RAW_MICROSECONDS)),
+        "ts": st.one_of(
+            *6 * [when.map(lambda time: time and microseconds(time))],
+            st.sampled_from(RAW_MICROSECONDS),
+        ),
         "item_id": st.sampled_from(ITEMS),
         "surface": optional(WORDS),
         "score": st.sampled_from(FLOATS),
@@ -431,7 +480,12 @@ def enriched_rows(
 
     def between(least: int, most: int) -> st.SearchStrategy[Rows]:
         # Full ties with other payloads never reach assemble: they are of one partition, which resolve has seen.
-        return st.lists(row, min_size=least, max_size=most, unique_by=lambda r: tuple(r[column] for column in envelope))
+        return st.lists(
+            row,
+            min_size=least,
+            max_size=most,
+            unique_by=lambda r: tuple(r[column] for column in envelope),
+        )
 
     return st.one_of(between(6, 14), between(2, 8), between(0, 2)).flatmap(with_repeats)
 
@@ -440,7 +494,17 @@ def enriched_rows(
 
 CARRIED = {
     "view": {"item_id", "surface", "score", "is_home", "brand", "is_cheap", "item_vector"},
-    "buy": {"item_id", "amount", "note", "note_length", "is_big", "brand", "is_cheap", "item_vector", "country"},
+    "buy": {
+        "item_id",
+        "amount",
+        "note",
+        "note_length",
+        "is_big",
+        "brand",
+        "is_cheap",
+        "item_vector",
+        "country",
+    },
     "search": {"query", "tags", "is_blank", "delay_ms", "found"},
 }
 DEDUPE_BY = ("item_id", "surface", "brand", "query", "country", "is_cheap", "event_type", "score")
@@ -457,11 +521,19 @@ class Derived:
 
 def _gaps(events: Rows) -> list[int | None]:
     pairs = zip(events, events[1:], strict=False)
-    return [None, *((after["event_time"] - before["event_time"]) // timedelta(seconds=1) for before, after in pairs)]
+    return [
+        None,
+        *(
+            (after["event_time"] - before["event_time"]) // timedelta(seconds=1)
+            for before, after in pairs
+        ),
+    ]
 
 
 def _views_so_far(events: Rows) -> list[int]:
-    return [sum(event["event_type"] == "view" for event in events[: i + 1]) for i in range(len(events))]
+    return [
+        sum(event["event_type"] == "view" for event in events[: i + 1]) for i in range(len(events))
+    ]
 
 
 def _ages(events: Rows) -> list[int]:
@@ -478,13 +550,22 @@ DERIVED = {
     "gap_s": Derived(pl.col("event_time").diff().dt.total_seconds(), _gaps),
     "position": Derived(pl.int_range(pl.len()), lambda events: list(range(len(events)))),
     "previous_type": Derived(
-        pl.col("event_type").shift(1), lambda events: [None, *(event["event_type"] for event in events[:-1])]
+        pl.col("event_type").shift(1),
+        lambda events: [None, *(event["event_type"] for event in events[:-1])],
     ),
-    "views_so_far": Derived((pl.col("event_type") == "view").cast(pl.Int64).cum_sum(), _views_so_far),
-    "age_ms": Derived((pl.col("event_time").max() - pl.col("event_time")).dt.total_milliseconds(), _ages),
+    "views_so_far": Derived(
+        (pl.col("event_type") == "view").cast(pl.Int64).cum_sum(), _views_so_far
+    ),
+    "age_ms": Derived(
+        (pl.col("event_time").max() - pl.col("event_time")).dt.total_milliseconds(), _ages
+    ),
     "events": Derived(pl.len().cast(pl.Int64), lambda events: [len(events)] * len(events)),
-    "newest": Derived(pl.col("event_time").max(), lambda events: [events[-1]["event_time"]] * len(events)),
-    "is_new_item": Derived(pl.col("item_id").is_first_distinct(), _is_new_item, frozenset({"item_id"})),
+    "newest": Derived(
+        pl.col("event_time").max(), lambda events: [events[-1]["event_time"]] * len(events)
+    ),
+    "is_new_item": Derived(
+        pl.col("item_id").is_first_distinct(), _is_new_item, frozenset({"item_id"})
+    ),
 }
 
 
@@ -530,16 +611,23 @@ def sequences(draw: st.DrawFn, definitions: Mapping[str, EventType], name: str =
     order = draw(st.permutations(sorted(definitions)))
     events = order[: draw(st.sampled_from([2, 1, 3, 3]))]
     carried = set().union(*(CARRIED[event] for event in events))
-    available = [*(name for name in DEDUPE_BY if name in carried), *sorted(carried.difference(DEDUPE_BY))]
+    available = [
+        *(name for name in DEDUPE_BY if name in carried),
+        *sorted(carried.difference(DEDUPE_BY)),
+    ]
     columns = draw(st.lists(st.sampled_from(available), unique=True, max_size=4))
     by = [column for column in (*columns, "event_type") if column in DEDUPE_BY]
     dedupe = st.builds(
         Dedupe,
-        by=st.one_of(st.lists(st.sampled_from(by), min_size=1, max_size=3, unique=True), st.sampled_from(by)),
+        by=st.one_of(
+            st.lists(st.sampled_from(by), min_size=1, max_size=3, unique=True), st.sampled_from(by)
+        ),
         keep=st.sampled_from(["first", "last"]),
         within=st.one_of(st.just("consecutive"), durations, st.just(timedelta(0))),
     )
-    derived = st.lists(st.sampled_from([n for n, d in DERIVED.items() if d.needs <= set(columns)]), unique=True)
+    derived = st.lists(
+        st.sampled_from([n for n, d in DERIVED.items() if d.needs <= set(columns)]), unique=True
+    )
     quotas = st.dictionaries(st.sampled_from(events), st.sampled_from([2, 1, 3, 0]))
     return drawn(
         Sequence(
@@ -548,8 +636,14 @@ def sequences(draw: st.DrawFn, definitions: Mapping[str, EventType], name: str =
             events=[definitions[event] for event in events],
             columns=columns,
             max_length=draw(st.sampled_from([500, 6, 3, 2, 1])),
-            max_age=draw(st.sampled_from([*5 * [3 * DAY, 90 * DAY, None], DAY, DAY - US, timedelta(hours=1), US])),
-            sessions=draw(st.one_of(st.none(), st.builds(Sessions, gap=durations, keep=st.integers(1, 3)))),
+            max_age=draw(
+                st.sampled_from(
+                    [*5 * [3 * DAY, 90 * DAY, None], DAY, DAY - US, timedelta(hours=1), US]
+                )
+            ),
+            sessions=draw(
+                st.one_of(st.none(), st.builds(Sessions, gap=durations, keep=st.integers(1, 3)))
+            ),
             dedupe=draw(st.one_of(st.none(), dedupe)),
             quotas=draw(st.one_of(st.none(), quotas)),
             derived={column: DERIVED[column].expression for column in draw(derived)},
@@ -563,10 +657,12 @@ def sequences(draw: st.DrawFn, definitions: Mapping[str, EventType], name: str =
 
 def frame(rows: Rows, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Return rows as a frame of exactly this schema."""
-    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row")
+    return pl.DataFrame(
+        [{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row"
+    )
 
 
-def comparable(value: Any) -> Any:  # noqa: ANN401 - any value of a row
+def comparable(value: Any) -> Any:
     """Return a value that equals another exactly when both say the same: NaN is NaN, 1 is not True."""
     match value:
         case dict():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from sequence_platform.cli.console import open_console
 from sequence_platform.cli.progress import counting
 from sequence_platform.demo import git_export, shop_events
 from sequence_platform.settings import Settings
@@ -26,7 +26,7 @@ def generate_shop(
 ) -> None:
     """Generate believable shop events for definitions/shop, in data/shop of the source root."""
     folder = settings.source_root / "data" / "shop"
-    console = Console()
+    console = open_console()
     with counting(console, "generating") as progress:
         report = shop_events.generate_shop(
             folder,
@@ -53,7 +53,7 @@ def generate_shop(
 @click.pass_obj
 def export_git(settings: Settings, checkout: Path, out: Path | None) -> None:
     """Export a checkout's commits and file changes for definitions/git_activity."""
-    console = Console()
+    console = open_console()
     folder = out or settings.source_root / "data" / "git"
     with counting(console, "reading commits") as progress:
         report = git_export.export_git(checkout, folder, progress=progress)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
-from rich.panel import Panel
+from rich import box
+from rich.table import Table
 
 from sequence_platform.catalog import load_plan
+from sequence_platform.cli.console import open_console
 from sequence_platform.cli.lake_commands import run_backfill
 from sequence_platform.cli.progress import counting
 from sequence_platform.cli.tables import sequence_table
@@ -15,28 +16,18 @@ from sequence_platform.notebook import connect, read_sequences
 from sequence_platform.settings import Settings
 
 SEQUENCES = ("shop_activity", "purchase_intent")
-SHOWN = [
-    "event_time",
-    "event_type",
-    "product_id",
-    "category",
-    "brand",
-    "query",
-    "amount",
-    "gap_s",
-    "session",
-]
+SHOWN = ["event_time", "event_type", "product_id", "category", "query", "amount", "gap_s"]
 
 COMMAND = ".venv/bin/sequence-platform"
 
-NEXT = """\
-make ui                                          the Dagster UI on these tables: lineage,
-  partitions, backfills
-make notebook                                    the notebook that reads them with SQL and Polars
-{command} status                        what is built, stale, unusable
-{command} show shop_activity {entity:<10} the whole sequence of this user
-{command} explain shop_activity         what the definition compiles to
-{command} diff                          after a change in definitions/: what it means for readers"""
+NEXT = (
+    ("make ui", "the Dagster UI on these tables: lineage, partitions, backfills"),
+    ("make notebook", "the notebook that reads them with SQL and Polars"),
+    ("{command} status", "what is built, what is stale, what could not be used"),
+    ("{command} show shop_activity {entity}", "the sequence of this user"),
+    ("{command} explain shop_activity", "what the definition compiles to"),
+    ("{command} diff", "after a change in definitions/: what it means"),
+)
 
 
 @click.command()
@@ -48,10 +39,8 @@ make notebook                                    the notebook that reads them wi
 @click.pass_obj
 def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:
     """Generate a month of shop events, build it through Dagster and show what came out."""
-    console = Console()
-    load_plan(
-        settings.definitions
-    )  # problems in definitions end the demo before it writes anything
+    console = open_console()
+    load_plan(settings.definitions)  # problems end the demo before it writes anything
     folder = settings.source_root / "data" / "shop"
     with counting(console, "generating") as progress:
         made = generate_shop(folder, days=days, events=events, seed=seed, progress=progress)
@@ -70,14 +59,10 @@ def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:
     entity = _talkative_user(settings)
     shown = read_sequences(SEQUENCES[0], entities=[entity], columns=SHOWN, settings=settings)
     console.print(sequence_table(shown, limit=12))
-    console.print(
-        Panel(
-            NEXT.format(entity=entity, command=COMMAND),
-            title="next",
-            title_align="left",
-            expand=False,
-        )
-    )
+    table = Table("next", "", box=box.SIMPLE, show_edge=False)
+    for command, meaning in NEXT:
+        table.add_row(command.format(command=COMMAND, entity=entity), meaning)
+    console.print(table)
 
 
 def _talkative_user(settings: Settings) -> int:

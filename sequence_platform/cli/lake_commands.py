@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sequence_platform.catalog import load_plan
+from sequence_platform.cli.console import open_console
 from sequence_platform.cli.progress import counting
 from sequence_platform.cli.tables import partitions_table, sequence_table
 from sequence_platform.clock import SystemClock
@@ -38,7 +39,7 @@ def backfill(
 
     TABLE is a sequence's name, or a table such as enriched/commit; all sequences unless given.
     """
-    console = Console()
+    console = open_console()
     plan = load_plan(settings.definitions)
     last = end.date() if end else (SystemClock().now() - timedelta(days=1)).date()
     tables = [
@@ -91,7 +92,7 @@ def run_backfill(
 def status(settings: Settings) -> None:
     """Say what is built, what is stale, and what could not be used."""
     plan = load_plan(settings.definitions)
-    console = Console()
+    console = open_console()
     with open_lake(settings, read_only=True) as lake:
         ledger = lake.ledger()
         stale = {f"sequences.{s.table}": stale_days(lake, s) for s in plan.sequences.values()}
@@ -146,7 +147,7 @@ def show(
     found = read_sequences(
         sequence, at, [int(entity) if is_number else entity], names, settings=settings
     )
-    console = Console()
+    console = open_console()
     if found.is_empty():
         console.print(f"{entity} has no events in {sequence} then")
         return
@@ -197,4 +198,4 @@ def settings(settings: Settings) -> None:
             else value
         )
         table.add_row(f"SEQUENCE_PLATFORM_{name.upper()}", str(shown), field.description)
-    Console().print(table)
+    open_console().print(table)

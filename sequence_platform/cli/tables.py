@@ -16,14 +16,14 @@ def partitions_table(reports: Iterable[Report]) -> Table:
     """Return what was built, a line a table."""
     table = Table(
         "table",
-        "partitions",
+        "days",
         "rows",
         "MB",
         "seconds",
         "filtered",
         "superseded",
         "deleted",
-        "dead letters",
+        "dead",
     )
     by_name: dict[str, list[Report]] = {}
     for report in reports:
@@ -41,6 +41,8 @@ def partitions_table(reports: Iterable[Report]) -> Table:
             sum(count.dead_lettered for count in counts),
         )
         table.add_row(name, *(f"{n:,.1f}" if isinstance(n, float) else f"{n:,}" for n in numbers))
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     return table
@@ -57,6 +59,8 @@ def sequence_table(sequences: pl.DataFrame, limit: int) -> Table:
     table = Table(
         *names, title=f"entity {row['entity']}: the newest {min(limit, length)} of {length} events"
     )
+    for column in table.columns:
+        column.no_wrap = True
     for position in reversed(range(max(0, length - limit), length)):
         table.add_row(*(_cell(lists[name][position]) for name in names))
     return table
@@ -71,6 +75,6 @@ def _cell(value: object) -> str:
         case list() if len(value) > 3:  # noqa: PLR2004 - a vector is told by its first numbers
             return f"[{', '.join(_cell(item) for item in value[:2])}, ... {len(value)}]"
         case _ if hasattr(value, "strftime"):
-            return f"{value:%Y-%m-%d %H:%M:%S}"
+            return f"{value:%m-%d %H:%M:%S}"
         case _:
             return str(value)

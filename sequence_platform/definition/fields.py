@@ -76,4 +76,12 @@ def _readable(hint: Any) -> str:  # noqa: ANN401 - an annotation
 
 def _shown(value: object) -> str:
     """Return a value for a message; a definition by its name, as its repr is a page."""
-    return repr(getattr(value, "name", value) if is_dataclass(value) else value)
+    match value:
+        case list() | tuple():
+            return f"[{', '.join(_shown(item) for item in value)}]"
+        case pl.Expr():
+            return str(value)
+        case _ if is_dataclass(value):
+            return repr(getattr(value, "name", value))
+        case _:
+            return repr(value)

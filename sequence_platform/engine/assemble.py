@@ -51,9 +51,7 @@ def assemble(
     types = [event for event in sequence.events if event.name in rows]
     current = {
         event.name: unique_rows(
-            rows[event.name].filter(
-                pl.col("event_time").is_between(as_of - sequence.lookback, as_of, closed="left")
-            ),
+            _within(rows[event.name], as_of - sequence.lookback, as_of),
             [name for name in event.payload if name in rows[event.name].columns],
         )
         for event in types
@@ -63,6 +61,14 @@ def assemble(
     trim = _trim(sequence, ordered, current, runs)
     flat = _gather(sequence, ordered[trim.kept], current)
     return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+
+
+def _within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the rows of ``[start, end)``; the frame itself if that is all of them, as it mostly is."""
+    inside = rows.select(
+        inside=pl.col("event_time").is_between(start, end, closed="left")
+    ).to_series()
+    return rows if inside.all() else rows.filter(inside)
 
 
 def _ordered(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -197,7 +203,9 @@ def _to_lists(
     lists = {
         name: pl.Series(
             name,
-            pa.LargeListArray.from_arrays(offsets, flat[name].rechunk().to_arrow()),
+            pa.LargeListArray.from_arrays(
+                offsets, flat[name].rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+            ),
             dtype=dtype,
         )
         for name, dtype in sequence.schema.items()

@@ -9,7 +9,7 @@ import polars as pl
 
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.engine.decode import Decoded
-from sequence_platform.engine.fit import fit, without
+from sequence_platform.engine.fit import fit, is_beyond_calendar, without
 from sequence_platform.engine.reading import concrete
 from sequence_platform.errors import FrameSchemaError, listed, nearest
 
@@ -70,8 +70,10 @@ def unusable_rows(
 
 
 def _as_json(rows: pl.DataFrame) -> pl.Series:
-    # Polars cannot write bytes as JSON.
-    texts = rows.with_columns(pl.col(pl.Binary).bin.encode("hex"))
+    # Polars cannot write bytes as JSON, nor times beyond its calendar.
+    times = [column for column in rows if column.dtype in (pl.Datetime, pl.Date)]
+    impossible = [column.to_physical() for column in times if is_beyond_calendar(column).any()]
+    texts = rows.with_columns(pl.col(pl.Binary).bin.encode("hex"), *impossible)
     return texts.select(pl.struct(pl.all()).struct.json_encode()).to_series()
 
 

@@ -11,7 +11,7 @@ from sequence_platform.engine.fit import MISFITS, fit, without
 from sequence_platform.engine.isolate import isolate
 from sequence_platform.engine.json_message import HALF_PAIR, fault_of, holds, wire_type
 
-GROUP_MESSAGES = 4096
+GROUP_MESSAGES = 2048
 """After a batch fails, so many messages are tried at a time: few enough that the one group with the
 bad message, which is looked at message by message, costs little; enough to read the others fast."""
 
@@ -56,8 +56,11 @@ def decode(
         A bad message costs about one more pass over its batch.
     """
     wire = pl.Schema({name: wire_type(dtype) for name, dtype in schema.items()})
-    groups = _groups(messages, schema, wire)
-    faults = pl.concat(group.faults for group in groups)
+    read = _read_all(messages, schema, wire)
+    fitted = fit(read.frame, schema)
+    rows = without(pl.int_range(len(messages), eager=True).to_frame("row"), read.faults["row"])
+    misfits = fitted.misfits.with_columns(row=rows["row"].gather(fitted.misfits["row"]))
+    faults = pl.concat([read.faults, misfits.cast(MISFITS)]).sort("row")
     dead = faults.select(
         source=pl.lit(source),
         position=pl.col("row").cast(pl.Int64) + first_position,
@@ -65,33 +68,30 @@ def decode(
         detail="detail",
         row=pl.Series([_text(messages[row]) for row in faults["row"]], dtype=pl.String),
     )
-    return Decoded(pl.concat(group.rows for group in groups), dead)
+    return Decoded(fitted.good, dead)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Group:
-    """Some messages decoded: the good rows, and MISFITS by message."""
+class _Read:
+    """Some messages: the rows of the good ones in wire types, and MISFITS by message."""
 
-    rows: pl.DataFrame
+    frame: pl.DataFrame
     faults: pl.DataFrame
 
-    def after(self, count: int) -> _Group:
-        """Return this as it stands behind ``count`` other messages."""
-        return _Group(self.rows, self.faults.with_columns(pl.col("row") + count))
 
-
-def _groups(
-    messages: Sequence[bytes | None], schema: pl.Schema, wire: pl.Schema
-) -> Sequence[_Group]:
+def _read_all(messages: Sequence[bytes | None], schema: pl.Schema, wire: pl.Schema) -> _Read:
     frame = _read(messages, wire)
     if frame is not None:
-        fitted = fit(frame, schema)
-        return [_Group(fitted.good, fitted.misfits)]
+        return _Read(frame, pl.DataFrame(schema=MISFITS))
     if len(messages) <= GROUP_MESSAGES:
-        return [_decode_singly(messages, schema, wire)]
+        return _read_singly(messages, schema, wire)
     starts = range(0, len(messages), GROUP_MESSAGES)
-    parts = [(start, messages[start : start + GROUP_MESSAGES]) for start in starts]
-    return [group.after(start) for start, part in parts for group in _groups(part, schema, wire)]
+    groups = [_read_all(messages[at : at + GROUP_MESSAGES], schema, wire) for at in starts]
+    faults = [
+        group.faults.with_columns(pl.col("row") + at)
+        for at, group in zip(starts, groups, strict=True)
+    ]
+    return _Read(pl.concat(group.frame for group in groups), pl.concat(faults))
 
 
 def _read(messages: Sequence[bytes | None], wire: pl.Schema) -> pl.DataFrame | None:
@@ -128,8 +128,8 @@ def _parse(lines: bytes, count: int, schema: pl.Schema) -> pl.DataFrame:
     return frame
 
 
-def _decode_singly(messages: Sequence[bytes | None], schema: pl.Schema, wire: pl.Schema) -> _Group:
-    """Decode messages of which some are bad: each is looked at, and the rest is read as text.
+def _read_singly(messages: Sequence[bytes | None], schema: pl.Schema, wire: pl.Schema) -> _Read:
+    """Read messages of which some are bad: each is looked at, and the rest is read as text.
 
     What ``_read`` accepts comes out the same here: a column read as text takes every value, and the
     text of a value reads as that value. Nested columns are read as they are, after ``fault_of``.
@@ -147,13 +147,10 @@ def _decode_singly(messages: Sequence[bytes | None], schema: pl.Schema, wire: pl
         else:
             frames.append(part)
     typed = fit(pl.concat(frames), wire, declared=schema)
-    fitted = fit(typed.frame, schema)
-    misfits = pl.concat([typed.misfits, fitted.misfits]).unique("row", keep="first")
     kept = pl.Series([row for row in rows if row not in faults], dtype=pl.UInt32)
-    told = misfits.with_columns(row=kept.gather(misfits["row"]))
-    found = [(row, *fault) for row, fault in faults.items()]
-    by_row = pl.concat([pl.DataFrame(found, schema=MISFITS, orient="row"), told]).sort("row")
-    return _Group(without(fitted.frame, misfits["row"]), by_row)
+    misfits = typed.misfits.with_columns(row=kept.gather(typed.misfits["row"]))
+    found = pl.DataFrame([(row, *fault) for row, fault in faults.items()], MISFITS, orient="row")
+    return _Read(typed.good, pl.concat([found, misfits]).sort("row"))
 
 
 def _lines(messages: Sequence[bytes | None], rows: Sequence[int]) -> pl.DataFrame:

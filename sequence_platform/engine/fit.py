@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,6 +11,10 @@ from sequence_platform.engine.reading import concrete, is_unfit, readings
 
 MISFITS = pl.Schema({"row": pl.UInt32, "rule": pl.String, "detail": pl.String})
 """Rows that cannot be used: which, why, and what was found and expected; one each, in order."""
+CALENDAR_DAYS = 95_000_000
+"""Before and after 1970: 260,000 years."""
+UNITS_OF_A_DAY = {"d": 1, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+MAX_INTEGER = 2**63 - 1
 MAX_SHOWN = 120
 """Characters of a value shown in a detail; the whole row is kept beside it."""
 
@@ -43,10 +47,24 @@ def fit(frame: pl.DataFrame, schema: pl.Schema, *, declared: pl.Schema | None = 
     """
     changed = {name: dtype for name, dtype in schema.items() if frame.schema[name] != dtype}
     read = {name: _read(frame[name], dtype) for name, dtype in changed.items()}
-    lost = {name: _lost(frame[name], series) for name, series in read.items()}
-    unfit = {name: rows for name, rows in lost.items() if len(rows)}
     fitted = frame.select(schema.names()).with_columns(read.values())
+    lost = {name: _lost(frame[name], series) for name, series in read.items()}
+    impossible = {name: is_beyond_calendar(fitted[name]).arg_true() for name in _times(schema)}
+    unfit = [*lost.items(), *impossible.items()]
     return Fitted(fitted, _misfits(frame, unfit, declared or schema))
+
+
+def is_beyond_calendar(times: pl.Series) -> pl.Series:
+    """Return which Datetimes or Dates are further than Polars can tell as text; it panics at them.
+
+    Databases say infinity so, and broken files hold anything.
+    """
+    unit = times.dtype.time_unit if isinstance(times.dtype, pl.Datetime) else "d"
+    limit = CALENDAR_DAYS * UNITS_OF_A_DAY[unit]
+    number = times.to_physical()
+    if limit >= MAX_INTEGER or (number.is_between(-limit, limit).all()):
+        return pl.repeat(False, len(times), dtype=pl.Boolean, eager=True)
+    return (~number.is_between(-limit, limit)).fill_null(value=False)
 
 
 def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
@@ -55,6 +73,10 @@ def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
         return frame
     kept = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
     return frame.filter(kept.scatter(rows, False))
+
+
+def _times(schema: pl.Schema) -> list[str]:
+    return [name for name, dtype in schema.items() if dtype in (pl.Datetime, pl.Date)]
 
 
 def _read(series: pl.Series, wanted: pl.DataType) -> pl.Series:
@@ -128,11 +150,12 @@ def _lengths(series: pl.Series) -> pl.Series:
 
 
 def _misfits(
-    frame: pl.DataFrame, unfit: Mapping[str, pl.Series], declared: pl.Schema
+    frame: pl.DataFrame, unfit: Iterable[tuple[str, pl.Series]], declared: pl.Schema
 ) -> pl.DataFrame:
     parts = [
         _column_misfits(rows, frame[name].gather(rows), declared[name])
-        for name, rows in unfit.items()
+        for name, rows in unfit
+        if len(rows)
     ]
     told = pl.concat([pl.DataFrame(schema=MISFITS), *parts])
     return told.unique("row", keep="first", maintain_order=True).sort("row")
@@ -161,6 +184,8 @@ def _shown(found: pl.Series) -> pl.Series:
         text = found.bin.encode("hex")
     elif found.dtype == pl.Duration:
         text = found.dt.total_microseconds().cast(pl.String) + " us"
+    elif found.dtype in (pl.Datetime, pl.Date) and is_beyond_calendar(found).any():
+        text = found.to_physical().cast(pl.String)
     else:
         text = found.cast(pl.String)
     is_long = text.str.len_chars() > MAX_SHOWN

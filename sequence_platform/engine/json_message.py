@@ -81,7 +81,7 @@ def fault_of(  # noqa: PLR0911 - a return a fault
     return None
 
 
-def holds(wire: pl.DataType) -> Holds:  # noqa: PLR0911 - a return a type
+def holds(wire: pl.DataType) -> Holds:
     """Return whether Polars' reader takes a JSON value as this wire type within a nested column."""
     match wire:
         case pl.String():

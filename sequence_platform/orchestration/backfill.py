@@ -137,6 +137,7 @@ def _chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    failed = [event for event in result.all_events if event.is_step_failure]
-    errors = [event.step_failure_data.error for event in failed]
-    return [error.cause.message if error.cause else error.message for error in errors if error]
+    errors = [
+        (e.step_key, e.step_failure_data.error) for e in result.all_events if e.is_step_failure
+    ]
+    return [f"{step}: {(error.cause or error).message.strip()}" for step, error in errors if error]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import polars as pl
 
 from sequence_platform.definition import Enrichment, EventType, Executor, Lookup
 from sequence_platform.errors import nearest
-from sequence_platform.plan.describe import describe_enrichment, describe_event
+from sequence_platform.plan.describe import day_decides, describe_enrichment, describe_event
 from sequence_platform.plan.fingerprint import code_fingerprint, fingerprint
 from sequence_platform.plan.plan import (
     ENVELOPE,
@@ -95,7 +96,7 @@ def compile_event(
         )
     lookups = _lookups(definition, enrichments, types | derived, report)
     payload = _payload(definition, types, derived, lookups, report)
-    if not report.is_clean:
+    if not report.is_clean or len(lookups) < len(definition.enrich):
         return None
     schema = pl.Schema({name: types[name] for name in ENVELOPE} | payload)
     described = describe_event(definition, raw, envelope, rules, columns, lookups, schema)
@@ -111,22 +112,28 @@ def compile_event(
         lookups=tuple(lookups),
         corrects=definition.revision is not None or definition.operation is not None,
         fingerprint=fingerprint(described["decides"]),
+        time_fingerprint=fingerprint(day_decides(described["decides"])),
     )
 
 
 def _raw_schema(given: Mapping[str, object], report: Report) -> pl.Schema | None:
     """Return the schema with instances of types, or None if some entry is not a storable type."""
     try:
-        schema = pl.Schema(given)  # type: ignore[arg-type] # checked here
-        for name, dtype in schema.items():
-            if dtype.base_type() in {pl.Object, pl.Null, pl.Unknown}:
-                report.add("schema", f"'{name}': {dtype!r}", "a Polars type such as pl.Int64")
+        schema = pl.Schema({name: _whole(dtype) for name, dtype in given.items()})
         # Types within types become instances too.
         schema = pl.LazyFrame(schema=schema).collect_schema()
     except Exception as error:  # noqa: BLE001 - whatever a wrong type raises is the author's to read
         report.add("schema", str(error).split("\n")[0], "column names and Polars types")
         return None
-    return schema
+    typeless = [name for name, dtype in schema.items() if dtype.base_type() in {pl.Object, pl.Null}]
+    for name in typeless:
+        report.add("schema", f"'{name}': {schema[name]!r}", "a Polars type such as pl.Int64")
+    return None if typeless else schema
+
+
+def _whole(dtype: Any) -> Any:  # noqa: ANN401 - checked by whom it is for
+    """Return ``pl.Datetime`` as ``pl.Datetime()``: Polars itself takes only some types by name."""
+    return dtype() if isinstance(dtype, type) and issubclass(dtype, pl.DataType) else dtype
 
 
 def _envelope(

@@ -82,6 +82,12 @@ def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
     }
 
 
+def day_decides(decides: Json) -> Json:
+    """Return what of an event type decides which day a raw row belongs to."""
+    parts = {name: decides[name] for name in ("raw_schema", "source", "possible")}
+    return parts | {"event_time": decides["envelope"]["event_time"]}
+
+
 def describe_sequence(  # noqa: PLR0913, PLR0917 - the parts of a sequence
     definition: Sequence,
     events: Iterable[EventPlan],

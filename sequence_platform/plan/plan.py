@@ -94,6 +94,7 @@ class EventPlan:
         columns: Derived columns, over raw columns, the envelope and what the executor adds.
         corrects: Whether rows may supersede rows of other partitions (revision or operation
             declared).
+        time_fingerprint: Of what decides which day a raw row belongs to.
     """
 
     name: str
@@ -107,6 +108,7 @@ class EventPlan:
     lookups: tuple[LookupPlan, ...]
     corrects: bool
     fingerprint: str
+    time_fingerprint: str
 
     @property
     def payload(self) -> tuple[str, ...]:

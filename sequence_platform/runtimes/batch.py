@@ -5,10 +5,12 @@ What is right, the engine decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from hashlib import blake2b
+from typing import TypeVar
 
 import polars as pl
 
@@ -28,9 +30,12 @@ from sequence_platform.plan.tables import (
 )
 from sequence_platform.ports import BatchSource, Counts, Lake, PartitionCommit, RawBatch, Staged
 
+K = TypeVar("K")
+T = TypeVar("T")
+
 ATTEMPTS = 3
 """Times a partition is built when other writers commit it first."""
-DEFAULT_BUCKET_ROWS = 2_000_000
+DEFAULT_BUCKET_ROWS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +155,21 @@ def build_sequence(
     window = Window(active.end - sequence.lookback, active.end)
     tables = [enriched_table(event) for event in sequence.events]
 
+    def read(between: tuple[object, object] | None) -> dict[str, pl.DataFrame]:
+        return {
+            event.name: lake.read_events(
+                table,
+                columns_to_assemble(sequence, event),
+                window,
+                active=(tables, active),
+                between=between,
+            )
+            for event, table in zip(sequence.events, tables, strict=True)
+        }
+
     def snapshots() -> Iterator[pl.DataFrame]:
-        for between in _buckets(lake, tables, window, active, bucket_rows):
-            rows = {
-                event.name: lake.read_events(
-                    table,
-                    columns_to_assemble(sequence, event),
-                    window,
-                    active=(tables, active),
-                    between=between,
-                )
-                for event, table in zip(sequence.events, tables, strict=True)
-            }
+        buckets = _buckets(lake, tables, window, active, bucket_rows)
+        for rows in _read_ahead(read, buckets):
             yield assemble(sequence, rows, active.end)
 
     def build() -> _Built:
@@ -256,6 +264,18 @@ def _commit(  # noqa: PLR0913, PLR0917 - what, where, by what, when, how
 def _version(lake: Lake, spec: TableSpec, day: date | None) -> int:
     ledger = lake.ledger(spec.name, None if day is None else (day, day + timedelta(days=1)))
     return 0 if ledger.is_empty() else int(ledger["version"].item())
+
+
+def _read_ahead(read: Callable[[K], T], keys: Iterable[K]) -> Iterator[T]:
+    """Yield what each key reads; the next is read while the caller works, so two are in memory."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        following: Future[T] | None = None
+        for key in keys:
+            current, following = following, reader.submit(read, key)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
 
 
 def _buckets(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,8 @@ from sequence_platform.ports import Committed, Counts, Lake, PartitionCommit, Ta
 
 DAY = date(2026, 3, 1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TOMORROW = NOON + timedelta(days=1)
+NEXT_DAY = date(2026, 3, 2)
 COMMITTED_AT = datetime(2026, 4, 1, tzinfo=UTC)
 NO_DEAD = pl.DataFrame(schema=DEAD_LETTERS)
 
@@ -68,7 +70,13 @@ def day_after(days: int) -> date:
 
 def click(entity: Any, event_id: str, at: datetime, **values: Any) -> dict[str, Any]:
     """Return a row of CLICKS; what is not said is the plainest."""
-    row = {"entity": entity, "event_id": event_id, "event_time": at, "arrival_time": at, "revision": 0}
+    row = {
+        "entity": entity,
+        "event_id": event_id,
+        "event_time": at,
+        "arrival_time": at,
+        "revision": 0,
+    }
     return row | {"surface": "feed", "vector": [1.0, 2.0, 3.0]} | values
 
 
@@ -83,12 +91,18 @@ def correction(row: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 
 def corrections(*rows: dict[str, Any], spec: TableSpec = CLICKS) -> pl.DataFrame:
-    kept = {name: spec.columns[name] for name in ("entity", "event_id", "revision", "arrival_time", "event_time")}
+    kept = {
+        name: spec.columns[name]
+        for name in ("entity", "event_id", "revision", "arrival_time", "event_time")
+    }
     return pl.DataFrame(list(rows), schema=kept | {"removes": pl.Boolean()}, orient="row")
 
 
 def letters(*rules: str) -> pl.DataFrame:
-    rows = [{"source": "a.csv", "position": i, "rule": rule, "detail": "d", "row": "{}"} for i, rule in enumerate(rules)]
+    rows = [
+        {"source": "a.csv", "position": i, "rule": rule, "detail": "d", "row": "{}"}
+        for i, rule in enumerate(rules)
+    ]
     return pl.DataFrame(rows, schema=DEAD_LETTERS, orient="row")
 
 
@@ -114,7 +128,9 @@ def build(  # noqa: PLR0913 - what a commit may be made of
     """Stage and commit a partition as a runtime does."""
     version = version_of(lake, spec, day) if expected_version is None else expected_version
     staged = lake.stage(spec, day, [frames] if isinstance(frames, pl.DataFrame) else frames)
-    counted = counts or Counts(received=staged.rows + dead.height, admitted=staged.rows, dead_lettered=dead.height)
+    counted = counts or Counts(
+        received=staged.rows + dead.height, admitted=staged.rows, dead_lettered=dead.height
+    )
     return lake.commit(
         PartitionCommit(
             table=spec,
@@ -137,8 +153,27 @@ def days(first: int, after: int) -> Window:
 
 
 def ids(frame: pl.DataFrame) -> list[str]:
-    return frame["event_id"].to_list()
+    """Return event ids, sorted: events come in no particular order."""
+    return sorted(frame["event_id"])
 
 
-def read_all(lake: Lake, spec: TableSpec = CLICKS, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    return lake.read_events(spec, columns or spec.columns.names(), days(-400, 400))
+def read_all(lake: Lake, spec: TableSpec = CLICKS) -> pl.DataFrame:
+    return lake.read_events(spec, spec.columns.names(), days(-400, 400)).sort(KEY_ORDER)
+
+
+def snapshot(entity: int, day: date, *times: datetime) -> dict[str, Any]:
+    """Return a row of HOME; its event ids are the days and hours of its events."""
+    return {
+        "entity": entity,
+        "as_of": Window.of_day(day).end,
+        "length": len(times),
+        "event_type": ["click"] * len(times),
+        "event_time": list(times),
+        "event_id": [f"{at:%d-%H}" for at in times],
+        "surface": ["feed"] * len(times),
+        "trimmed": {"dedupe": 0},
+    }
+
+
+def snapshots(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=HOME.columns, orient="row")

@@ -12,14 +12,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sequence_platform.errors import ConflictError, FrameSchemaError, StateMismatchError, StoreError
-from sequence_platform.plan.plan import KEY_ORDER, TIME, Window
+from sequence_platform.plan.plan import KEY_ORDER, TIME
 from sequence_platform.ports import Counts, Lake, TableSpec
 from sequence_platform_tests.backends import LakePlace
 from sequence_platform_tests.conformance.lakes import (
     CLICKS,
     DAY,
     HOME,
-    NO_DEAD,
     NOON,
     PRICES,
     build,
@@ -28,11 +27,9 @@ from sequence_platform_tests.conformance.lakes import (
     correction,
     corrections,
     day_after,
-    days,
     ids,
     letters,
     read_all,
-    version_of,
 )
 
 HOUR = timedelta(hours=1)
@@ -63,15 +60,19 @@ def test_tables_are_made_once_and_making_them_again_keeps_what_they_hold(lake: L
 def test_new_column_is_null_in_partitions_built_before(lake: Lake) -> None:
     lake.ensure_tables([CLICKS])
     build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
-    wider = TableSpec(CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"price": pl.Float64()}), sort_by=KEY_ORDER)
+    wider = TableSpec(
+        CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"price": pl.Float64()}), sort_by=KEY_ORDER
+    )
     lake.ensure_tables([wider])
     build(lake, wider, NEXT_DAY, clicks(click(1, "b", TOMORROW, price=2.5), spec=wider))
-    assert read_all(lake, wider, ["event_id", "price"]).rows() == [("a", None), ("b", 2.5)]
+    assert read_all(lake, wider).select("event_id", "price").rows() == [("a", None), ("b", 2.5)]
 
 
 def test_column_of_another_type_is_refused_and_named(lake: Lake) -> None:
     lake.ensure_tables([CLICKS])
-    retyped = TableSpec(CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"surface": pl.Int64()}), sort_by=KEY_ORDER)
+    retyped = TableSpec(
+        CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"surface": pl.Int64()}), sort_by=KEY_ORDER
+    )
     with pytest.raises(StateMismatchError) as caught:
         lake.ensure_tables([retyped])
     assert "enriched.click" in str(caught.value)
@@ -79,8 +80,12 @@ def test_column_of_another_type_is_refused_and_named(lake: Lake) -> None:
     assert caught.value.next_step
 
 
-@pytest.mark.parametrize("dtype", [pl.Duration("us"), pl.Null(), pl.Int128(), pl.List(pl.Duration("ms"))])
-def test_type_that_the_lake_cannot_hold_is_refused_and_named(lake: Lake, dtype: pl.DataType) -> None:
+@pytest.mark.parametrize(
+    "dtype", [pl.Duration("us"), pl.Null(), pl.Int128(), pl.List(pl.Duration("ms"))]
+)
+def test_type_that_the_lake_cannot_hold_is_refused_and_named(
+    lake: Lake, dtype: pl.DataType
+) -> None:
     spec = TableSpec("enriched.odd", pl.Schema({"entity": pl.Int64(), "odd": dtype}))
     with pytest.raises(FrameSchemaError) as caught:
         lake.ensure_tables([spec])
@@ -104,12 +109,20 @@ def test_values_of_every_type_come_back_as_they_were(lake: Lake) -> None:
         "tags": (pl.List(pl.String()), [[], ["x", None, "y"], None]),
         "vector": (pl.Array(pl.Float32(), 2), [[1.5, -2.5], [0.0, 3e38], None]),
         "vectors": (pl.List(pl.Array(pl.Float32(), 2)), [[[1.0, 2.0], None], [], None]),
-        "nested": (pl.Struct({"a": pl.Int32(), "b": pl.List(pl.Int8())}), [{"a": 1, "b": [2]}, {"a": None, "b": []}, None]),
+        "nested": (
+            pl.Struct({"a": pl.Int32(), "b": pl.List(pl.Int8())}),
+            [{"a": 1, "b": [2]}, {"a": None, "b": []}, None],
+        ),
     }
     schema = {name: CLICKS.columns[name] for name in ("entity", "event_id", "event_time")}
-    spec = TableSpec("enriched.all_types", pl.Schema(schema | {n: t for n, (t, _) in values.items()}), sort_by=KEY_ORDER)
+    spec = TableSpec(
+        "enriched.all_types",
+        pl.Schema(schema | {n: t for n, (t, _) in values.items()}),
+        sort_by=KEY_ORDER,
+    )
     frame = pl.DataFrame(
-        {"entity": [1, 2, 3], "event_id": ["a", "b", "c"], "event_time": [NOON] * 3} | {n: v for n, (_, v) in values.items()},
+        {"entity": [1, 2, 3], "event_id": ["a", "b", "c"], "event_time": [NOON] * 3}
+        | {n: v for n, (_, v) in values.items()},
         schema=spec.columns,
     )
     lake.ensure_tables([spec])
@@ -146,10 +159,14 @@ def test_commit_replaces_its_partition_and_no_other(lake: Lake) -> None:
 
 def test_ledger_says_what_a_partition_was_built_from(lake: Lake) -> None:
     lake.ensure_tables([CLICKS])
-    counts = Counts(received=9, admitted=2, filtered={"b": 1, "a": 2}, superseded=1, deleted=1, dead_lettered=2)
+    counts = Counts(
+        received=9, admitted=2, filtered={"b": 1, "a": 2}, superseded=1, deleted=1, dead_lettered=2
+    )
     assert counts.is_conserved
     rows = clicks(click(1, "a", NOON), click(2, "b", NOON))
-    done = build(lake, CLICKS, DAY, rows, counts=counts, dead=letters("x", "y"), inputs="i", fingerprint="f9")
+    done = build(
+        lake, CLICKS, DAY, rows, counts=counts, dead=letters("x", "y"), inputs="i", fingerprint="f9"
+    )
     row = ledger_row(lake, CLICKS, DAY)
     assert row.pop("content_hash")
     assert row == {
@@ -186,9 +203,14 @@ def test_committing_the_same_again_changes_nothing(lake: Lake, place: LakePlace)
     assert parquet_files(place) == files
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_commit_that_differs_in_anything_counts_as_a_change(lake: Lake) -> None:
+    lake.ensure_tables([CLICKS])
+    first: dict[str, Any] = {
+        "frames": clicks(click(1, "a", NOON)),
+        "dead": letters("x", "y"),
+        "corrected_by": corrections(correction(click(7, "z", NOON, revision=1))),
+    }
+    changes: list[dict[str, Any]] = [
         {"inputs": "other"},
         {"fingerprint": "other"},
         {"dead": letters("x", "w")},
@@ -196,21 +218,15 @@ def test_committing_the_same_again_changes_nothing(lake: Lake, place: LakePlace)
         {"corrected_by": corrections(correction(click(7, "z", NOON, revision=2)))},
         {"frames": clicks(click(1, "a", NOON, surface="search"))},
         {"frames": clicks(click(1, "a", NOON, surface=None))},
-    ],
-    ids=["inputs", "fingerprint", "dead", "counts", "corrections", "rows", "null"],
-)
-def test_commit_that_differs_in_anything_counts_as_a_change(lake: Lake, change: dict[str, Any]) -> None:
-    lake.ensure_tables([CLICKS])
-    first: dict[str, Any] = {
-        "frames": clicks(click(1, "a", NOON)),
-        "dead": letters("x", "y"),
-        "corrected_by": corrections(correction(click(7, "z", NOON, revision=1))),
-    }
-    build(lake, CLICKS, DAY, **first)
-    assert build(lake, CLICKS, DAY, **(first | change)).changed
+    ]
+    for change in changes:
+        build(lake, CLICKS, DAY, **first)
+        assert build(lake, CLICKS, DAY, **(first | change)).changed, change
 
 
-def test_commit_on_a_version_that_is_gone_is_a_conflict_and_leaves_nothing(lake: Lake, place: LakePlace) -> None:
+def test_commit_on_a_version_that_is_gone_is_a_conflict_and_leaves_nothing(
+    lake: Lake, place: LakePlace
+) -> None:
     lake.ensure_tables([CLICKS])
     build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
     files = parquet_files(place)
@@ -233,7 +249,14 @@ def test_empty_partition_can_be_committed_and_replaced(lake: Lake) -> None:
 
 def test_table_without_days_is_replaced_whole(lake: Lake) -> None:
     lake.ensure_tables([PRICES])
-    build(lake, PRICES, None, pl.DataFrame({"key": [1, 2], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns))
+    build(
+        lake,
+        PRICES,
+        None,
+        pl.DataFrame(
+            {"key": [1, 2], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns
+        ),
+    )
     again = pl.DataFrame({"key": [2], "available_time": [NOON], "price": [3.0]}, PRICES.columns)
     assert build(lake, PRICES, None, again).version == 2
     assert not build(lake, PRICES, None, again).changed
@@ -248,13 +271,17 @@ def test_commit_that_does_not_fit_its_table_is_refused(lake: Lake) -> None:
         build(lake, CLICKS, DAY, clicks(), dead=letters("x"), counts=Counts())
 
 
-def test_dead_letters_are_replaced_with_their_partition_however_many(lake: Lake, place: LakePlace) -> None:
+def test_dead_letters_are_replaced_with_their_partition_however_many(
+    lake: Lake, place: LakePlace
+) -> None:
     lake.ensure_tables([CLICKS])
     build(lake, CLICKS, NEXT_DAY, clicks(), dead=letters("kept"))
     for rules in (["a"] * 2500, ["b"] * 3, ["c"] * 1200, []):
         build(lake, CLICKS, DAY, clicks(), dead=letters(*rules))
         with place.connect() as connection:
-            found = connection.sql("SELECT day, rule, count(*) FROM platform.dead_letters GROUP BY ALL ORDER BY day")
+            found = connection.sql(
+                "SELECT day, rule, count(*) FROM platform.dead_letters GROUP BY ALL ORDER BY day"
+            )
             expected = [(DAY, rules[0], len(rules))] if rules else []
             assert found.fetchall() == [*expected, (NEXT_DAY, "kept", 1)]
         assert ledger_row(lake, CLICKS, DAY)["dead_lettered"] == len(rules)
@@ -289,10 +316,12 @@ def commit_both_days(lake: Lake, *, corrections_first: bool) -> None:
 
 
 @pytest.mark.parametrize("corrections_first", [True, False])
-def test_corrections_beat_rows_of_other_days_in_whatever_order_days_are_built(lake: Lake, *, corrections_first: bool) -> None:
+def test_corrections_beat_rows_of_other_days_in_whatever_order_days_are_built(
+    lake: Lake, *, corrections_first: bool
+) -> None:
     lake.ensure_tables([CLICKS])
     commit_both_days(lake, corrections_first=corrections_first)
-    found = read_all(lake, CLICKS, ["entity", "event_id", "revision", "surface"])
+    found = read_all(lake).select("entity", "event_id", "revision", "surface")
     assert found.rows() == [(1, "a", 1, "search"), (3, "c", 0, "feed")]
     row = ledger_row(lake, CLICKS, DAY)
     assert (row["rows"], row["received"], row["admitted"], row["superseded"]) == (1, 3, 1, 2)
@@ -301,20 +330,23 @@ def test_corrections_beat_rows_of_other_days_in_whatever_order_days_are_built(la
 
 
 @pytest.mark.parametrize("corrections_first", [True, False])
-def test_corrected_partition_built_again_is_the_same(lake: Lake, *, corrections_first: bool) -> None:
+def test_corrected_partition_built_again_is_the_same(
+    lake: Lake, *, corrections_first: bool
+) -> None:
     lake.ensure_tables([CLICKS])
     commit_both_days(lake, corrections_first=corrections_first)
     before = lake.ledger()
     old = clicks(click(1, "a", NOON), click(2, "b", NOON), click(3, "c", NOON))
     assert not build(lake, CLICKS, DAY, old, corrected_by=corrections()).changed
-    again = build(lake, CLICKS, NEXT_DAY, clicks(MOVED), corrected_by=corrections(correction(MOVED), DELETED))
+    again = build(
+        lake, CLICKS, NEXT_DAY, clicks(MOVED), corrected_by=corrections(correction(MOVED), DELETED)
+    )
     assert not again.changed
     assert_frame_equal(lake.ledger(), before)
 
 
-@pytest.mark.parametrize(
-    ("newer", "is_beaten"),
-    [
+def test_correction_beats_by_revision_arrival_removal_and_event_time(lake: Lake) -> None:
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({"revision": 4}, False),
         ({"revision": 6}, True),
         ({"arrival_time": NOON + HOUR}, True),
@@ -323,28 +355,28 @@ def test_corrected_partition_built_again_is_the_same(lake: Lake, *, corrections_
         ({"event_time": NOON + timedelta(days=1)}, True),
         ({"event_time": NOON - timedelta(days=1)}, False),
         ({"event_id": "other", "revision": 9}, False),
-        ({"entity": 2, "revision": 9}, False),
-    ],
-    ids=str,
-)
-def test_correction_beats_by_revision_arrival_removal_and_event_time(lake: Lake, newer: dict[str, Any], *, is_beaten: bool) -> None:
-    row = click(1, "a", NOON, revision=5)
-    expected = [] if is_beaten else ["a"]
+        ({"entity": 99, "revision": 9}, False),
+    ]
+    rows = [click(n, "a", NOON, revision=5) for n in range(len(cases))]
+    newer = [correction(row, **change) for row, (change, _) in zip(rows, cases, strict=True)]
+    left = [n for n, (_, is_beaten) in enumerate(cases) if not is_beaten]
     lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, DAY, clicks(row))
-    done = build(lake, CLICKS, NEXT_DAY, clicks(), corrected_by=corrections(correction(row, **newer)))
-    assert ids(read_all(lake)) == expected
-    assert done.corrected == ((DAY,) if is_beaten else ())
-    # And the other way: the correction is there first.
-    later = build(lake, CLICKS, DAY, clicks(row, click(9, "x", NOON)))
-    assert later.superseded == is_beaten
-    assert ids(read_all(lake)) == [*expected, "x"]
+    build(lake, CLICKS, DAY, clicks(*rows))
+    done = build(lake, CLICKS, NEXT_DAY, clicks(), corrected_by=corrections(*newer))
+    assert done.corrected == (DAY,)
+    assert read_all(lake)["entity"].to_list() == left
+    # And the other way: the corrections are there first.
+    later = build(lake, CLICKS, DAY, clicks(*rows, click(100, "x", NOON)))
+    assert later.superseded == 4
+    assert read_all(lake)["entity"].to_list() == [*left, 100]
 
 
 def test_corrections_of_a_day_do_not_beat_rows_of_their_own_commit(lake: Lake) -> None:
     lake.ensure_tables([CLICKS])
     older, newer = click(1, "a", NOON), click(1, "a", NOON + HOUR, revision=1)
-    done = build(lake, CLICKS, DAY, clicks(older, newer), corrected_by=corrections(correction(newer)))
+    done = build(
+        lake, CLICKS, DAY, clicks(older, newer), corrected_by=corrections(correction(newer))
+    )
     assert (done.rows, done.superseded, done.corrected) == (2, 0, ())
 
 
@@ -352,8 +384,15 @@ def test_correction_hits_many_partitions_at_once_and_counts_each(lake: Lake) -> 
     lake.ensure_tables([CLICKS])
     for n in range(4):
         at = NOON + timedelta(days=n)
-        build(lake, CLICKS, day_after(n), clicks(*(click(e, f"{e}", at) for e in range(n + 2)), click(9, "keep", at)))
-    fixes = corrections(*(correction(click(e, f"{e}", NOON, revision=1), removes=True) for e in range(3)))
+        build(
+            lake,
+            CLICKS,
+            day_after(n),
+            clicks(*(click(e, f"{e}", at) for e in range(n + 2)), click(9, "keep", at)),
+        )
+    fixes = corrections(
+        *(correction(click(e, f"{e}", NOON, revision=1), removes=True) for e in range(3))
+    )
     done = build(lake, CLICKS, day_after(9), clicks(), corrected_by=fixes)
     assert done.corrected == (DAY, day_after(1), day_after(2), day_after(3))
     ledger = lake.ledger(CLICKS.name).filter(pl.col("day") < day_after(9))
@@ -363,161 +402,31 @@ def test_correction_hits_many_partitions_at_once_and_counts_each(lake: Lake) -> 
         (2, 2, 3, "corrected"),
         (3, 3, 3, "corrected"),
     ]
-    assert read_all(lake).group_by(pl.col("event_time").dt.date()).len().sort("event_time")["len"].to_list() == [1, 1, 2, 3]
-
-
-# Reading
-
-
-@pytest.fixture
-def three_days(lake: Lake) -> Lake:
-    lake.ensure_tables([CLICKS])
-    start = Window.of_day(DAY).start
-    build(lake, CLICKS, DAY, clicks(click(2, "b", start), click(1, "a", start + HOUR), click(2, "a", start)))
-    build(lake, CLICKS, NEXT_DAY, clicks(click(1, "c", TOMORROW), click(3, "d", TOMORROW)))
-    last = Window.of_day(day_after(2)).end - TICK
-    build(lake, CLICKS, day_after(2), clicks(click(1, "e", last), click(4, "f", last)))
-    return lake
-
-
-def test_events_come_sorted_with_just_the_columns_asked_for(three_days: Lake) -> None:
-    found = three_days.read_events(CLICKS, ["surface", "event_id", "entity"], days(0, 3))
-    assert found.columns == ["surface", "event_id", "entity"]
-    assert ids(found) == ["a", "c", "e", "a", "b", "d", "f"]
-    assert found["entity"].to_list() == [1, 1, 1, 2, 2, 3, 4]
-
-
-def test_events_come_in_the_types_of_the_platform(three_days: Lake) -> None:
-    assert three_days.read_events(CLICKS, CLICKS.columns.names(), days(0, 1)).schema == CLICKS.columns
-    assert three_days.read_events(CLICKS, CLICKS.columns.names(), days(50, 51)).schema == CLICKS.columns
-
-
-@pytest.mark.parametrize(
-    ("window", "expected"),
-    [
-        (days(0, 1), ["a", "a", "b"]),
-        (days(1, 3), ["c", "e", "d", "f"]),
-        (Window(days(0, 1).start + TICK, days(0, 1).end), ["a"]),
-        (Window(days(0, 1).start, days(0, 1).start + TICK), ["a", "b"]),
-        (Window(TOMORROW, TOMORROW), []),
-        (Window(days(2, 3).end - TICK, days(2, 3).end), ["e", "f"]),
-        (Window(days(2, 3).start, days(2, 3).end - TICK), []),
-    ],
-)
-def test_window_holds_its_start_and_not_its_end(three_days: Lake, window: Window, expected: list[str]) -> None:
-    assert ids(three_days.read_events(CLICKS, ["event_id"], window)) == expected
-
-
-def test_events_are_of_the_entities_asked_for(three_days: Lake) -> None:
-    found = three_days.read_events(CLICKS, ["event_id"], days(0, 3), entities=pl.Series([3, 1, 99, 1]))
-    assert ids(found) == ["a", "c", "e", "d"]
-    none = three_days.read_events(CLICKS, ["event_id"], days(0, 3), entities=pl.Series([], dtype=pl.Int64))
-    assert none.is_empty()
-
-
-def test_events_are_of_a_closed_range_of_entities(three_days: Lake) -> None:
-    assert ids(three_days.read_events(CLICKS, ["event_id"], days(0, 3), between=(2, 3))) == ["a", "b", "d"]
-
-
-def test_events_are_of_entities_active_in_any_of_the_tables(three_days: Lake) -> None:
-    saves = TableSpec("enriched.save", CLICKS.columns, sort_by=KEY_ORDER)
-    three_days.ensure_tables([saves])
-    build(three_days, saves, NEXT_DAY, clicks(click(2, "s", TOMORROW)))
-    active = ([CLICKS, saves], days(1, 2))
-    assert ids(three_days.read_events(CLICKS, ["event_id"], days(0, 3), active=active)) == ["a", "c", "e", "a", "b", "d"]
-    narrowed = three_days.read_events(CLICKS, ["event_id"], days(0, 3), active=active, between=(2, 9), entities=pl.Series([1, 2]))
-    assert ids(narrowed) == ["a", "b"]
-
-
-def test_text_entities_are_sorted_and_ranged_by_their_bytes(lake: Lake) -> None:
-    spec = TableSpec("enriched.named", pl.Schema(dict(CLICKS.columns) | {"entity": pl.String()}), sort_by=KEY_ORDER)
-    lake.ensure_tables([spec])
-    names = ["Z", "a", "", "é", "B'; DROP", "\U0001f600", "10", "9"]
-    build(lake, spec, DAY, clicks(*(click(name, name, NOON) for name in names), spec=spec))
-    assert ids(read_all(lake, spec)) == ["", "10", "9", "B'; DROP", "Z", "a", "é", "\U0001f600"]
-    between = lake.read_events(spec, ["event_id"], days(0, 1), between=("9", "a"))
-    assert ids(between) == ["9", "B'; DROP", "Z", "a"]
-    some = lake.read_events(spec, ["event_id"], days(0, 1), entities=pl.Series(["é", "B'; DROP"]))
-    assert ids(some) == ["B'; DROP", "é"]
-
-
-def test_entity_counts_are_of_who_was_active_over_all_tables(three_days: Lake) -> None:
-    saves = TableSpec("enriched.save", CLICKS.columns, sort_by=KEY_ORDER)
-    three_days.ensure_tables([saves])
-    build(three_days, saves, DAY, clicks(click(1, "s", NOON), click(5, "t", NOON)))
-    found = three_days.entity_counts([CLICKS, saves], days(0, 3), active=days(1, 2))
-    assert found.rows() == [(1, 4), (3, 1)]
-    assert found.schema == {"entity": pl.Int64, "rows": pl.Int64}
-    assert three_days.entity_counts([saves], days(0, 3), active=days(1, 2)).is_empty()
-
-
-def test_lookup_returns_all_versions_of_the_keys_sorted(lake: Lake) -> None:
-    lake.ensure_tables([PRICES])
-    assert lake.read_lookup(PRICES, pl.Series([1])).schema == PRICES.columns
-    rows = pl.DataFrame(
-        {"key": [1, 2, 2, 3], "available_time": [NOON, NOON, TOMORROW, NOON], "price": [1.0, 2.0, 2.5, None]}, PRICES.columns
-    )
-    build(lake, PRICES, None, rows)
-    found = lake.read_lookup(PRICES, pl.Series([3, 2, 2, 8]))
-    assert found.rows() == [(2, NOON, 2.0), (2, TOMORROW, 2.5), (3, NOON, None)]
-
-
-def snapshot(entity: int, day: date, *times: datetime) -> dict[str, Any]:
-    names = [f"{at:%d-%H}" for at in times]
-    return {
-        "entity": entity,
-        "as_of": Window.of_day(day).end,
-        "length": len(times),
-        "event_type": ["click"] * len(times),
-        "event_time": list(times),
-        "event_id": names,
-        "surface": ["feed"] * len(times),
-        "trimmed": {"dedupe": 0},
-    }
-
-
-def snapshots(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=HOME.columns, orient="row")
-
-
-def test_snapshots_are_each_entitys_newest_until_a_day(lake: Lake) -> None:
-    lake.ensure_tables([HOME])
-    build(lake, HOME, DAY, snapshots(snapshot(1, DAY, NOON), snapshot(2, DAY, NOON)))
-    build(lake, HOME, NEXT_DAY, snapshots(snapshot(1, NEXT_DAY, NOON, TOMORROW)))
-    build(lake, HOME, day_after(5), snapshots(snapshot(2, day_after(5), NOON)))
-    found = lake.read_snapshots(HOME, ["entity", "event_id"], NEXT_DAY)
-    assert found.rows() == [(NEXT_DAY, 1, ["01-12", "02-12"]), (DAY, 2, ["01-12"])]
-    assert lake.read_snapshots(HOME, ["length"], day_after(9), entities=pl.Series([2, 7])).rows() == [(day_after(5), 1)]
-    assert lake.read_snapshots(HOME, HOME.columns.names(), day_after(-1)).is_empty()
-
-
-def test_ledger_can_be_read_by_table_and_days(three_days: Lake) -> None:
-    three_days.ensure_tables([PRICES])
-    build(three_days, PRICES, None, pl.DataFrame(schema=PRICES.columns))
-    assert three_days.ledger()["day"].to_list() == [DAY, NEXT_DAY, day_after(2), None]
-    assert three_days.ledger(PRICES.name)["day"].to_list() == [None]
-    assert three_days.ledger("enriched.none").is_empty()
-    assert three_days.ledger(CLICKS.name, (NEXT_DAY, day_after(2)))["day"].to_list() == [NEXT_DAY]
+    left = read_all(lake).group_by(pl.col("event_time").dt.date().alias("day")).len().sort("day")
+    assert left["len"].to_list() == [1, 1, 2, 3]
 
 
 # Guarantees recomputed
 
 
-def test_sound_partitions_break_no_guarantee(three_days: Lake) -> None:
-    three_days.ensure_tables([HOME, PRICES])
-    build(three_days, HOME, DAY, snapshots(snapshot(1, DAY, NOON - HOUR, NOON)))
-    assert three_days.violations(CLICKS, DAY) == {"unique_keys": 0, "null_entity": 0, "in_partition": 0}
-    assert set(three_days.violations(HOME, DAY).values()) == {0}
-    assert set(three_days.violations(HOME, DAY)) == {"unique_keys", "null_entity", "in_partition", "alignment", "order"}
-    assert three_days.violations(PRICES, None) == {"unique_keys": 0}
-
-
 def test_rows_that_break_a_guarantee_are_counted(lake: Lake) -> None:
     lake.ensure_tables([CLICKS, PRICES])
-    rows = clicks(*(click(1, "a", NOON),) * 3, click(None, "b", NOON), click(2, "c", TOMORROW), click(2, "d", TOMORROW))
+    rows = clicks(
+        *(click(1, "a", NOON),) * 3,
+        click(None, "b", NOON),
+        click(2, "c", TOMORROW),
+        click(2, "d", TOMORROW),
+    )
     build(lake, CLICKS, DAY, rows)
     assert lake.violations(CLICKS, DAY) == {"unique_keys": 2, "null_entity": 1, "in_partition": 2}
-    build(lake, PRICES, None, pl.DataFrame({"key": [1, 1], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns))
+    build(
+        lake,
+        PRICES,
+        None,
+        pl.DataFrame(
+            {"key": [1, 1], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns
+        ),
+    )
     assert lake.violations(PRICES, None) == {"unique_keys": 1}
 
 
@@ -542,10 +451,16 @@ def test_snapshots_that_break_a_guarantee_are_counted(lake: Lake) -> None:
 
 def test_maintenance_keeps_every_row_and_leaves_fewer_files(lake: Lake, place: LakePlace) -> None:
     lake.ensure_tables([CLICKS])
-    rows = [clicks(*(click(e, f"{e}-{n}", NOON) for e in range(n, 30, 3))) for n in range(3)]
+    rows = [clicks(*(click(e, f"{e}", NOON) for e in range(n, n + 10))) for n in (0, 10, 20)]
     for n in range(3):
         build(lake, CLICKS, DAY, rows[: n + 1], dead=letters("x"))
-    build(lake, CLICKS, NEXT_DAY, clicks(), corrected_by=corrections(correction(click(0, "0-0", NOON, revision=1), removes=True)))
+    build(
+        lake,
+        CLICKS,
+        NEXT_DAY,
+        clicks(),
+        corrected_by=corrections(correction(click(0, "0", NOON, revision=1), removes=True)),
+    )
     expected = read_all(lake)
     ledger = lake.ledger()
     done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
@@ -568,7 +483,9 @@ def test_maintained_partitions_are_committed_to_as_before(lake: Lake) -> None:
     assert ids(read_all(lake)) == ["a"]
 
 
-def test_maintenance_spares_files_that_a_running_writer_has_staged(lake: Lake, place: LakePlace) -> None:
+def test_maintenance_spares_files_that_a_running_writer_has_staged(
+    lake: Lake, place: LakePlace
+) -> None:
     lake.ensure_tables([CLICKS])
     staged = lake.stage(CLICKS, DAY, [clicks(click(1, "a", NOON))])
     lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(hours=1))
@@ -600,4 +517,7 @@ def test_former_manifest_can_be_put_in_force_again(lake: Lake, place: LakePlace)
     lake.publish('{"a":1}', "f1", TOMORROW, replaces="f2")
     assert lake.published() == '{"a":1}'
     manifests = sorted(Path(place.data_path, "manifests").iterdir())
-    assert [(file.name, file.read_text()) for file in manifests] == [("f1.json", '{"a":1}'), ("f2.json", '{"a":2}')]
+    assert [(file.name, file.read_text()) for file in manifests] == [
+        ("f1.json", '{"a":1}'),
+        ("f2.json", '{"a":2}'),
+    ]

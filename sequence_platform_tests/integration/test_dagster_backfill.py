@@ -1,4 +1,4 @@
-"""Backfills through a real Dagster: launched as the UI does, read meanwhile, killed and repeated."""
+"""Backfills through a real Dagster: launched as the UI does, read meanwhile, killed, repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real `dagster dev` for the tests: webserver, daemon and code server in processes of their own, on loopback."""
+"""A real `dagster dev` for the tests, in processes of its own, on loopback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ from sequence_platform.settings import Settings
 MODULE = "sequence_platform.orchestration.definitions"
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
 
-LOADED = (
-    "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError {"
-)
-LOADED += " __typename ... on PythonError { message } } } } } }"
-LAUNCH = """mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
-  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+LOADED = """{ workspaceOrError { ... on Workspace { locationEntries {
+  loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+LAUNCH = """mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 STATUS = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } } }"""
 
@@ -145,20 +144,19 @@ def _is_loaded(server: DagsterServer, process: subprocess.Popen[bytes]) -> bool:
         entries = server.query(LOADED)["workspaceOrError"]["locationEntries"]
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
-    return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+    loaded = bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+    for entry in entries if loaded else ():
+        assert entry["locationOrLoadError"]["__typename"] != "PythonError", entry
+    return loaded
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask nicely, then end the whole session that was started here: run workers outlive their server."""
+    """Ask nicely, then end the session that was started here: run workers outlive their server."""
     process.send_signal(signal.SIGINT)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

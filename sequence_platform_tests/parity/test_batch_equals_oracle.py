@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from sequence_platform.clock import FixedClock
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import Plan, Window
-from sequence_platform.plan.tables import all_tables, enriched_table, enrichment_table, sequence_table
+from sequence_platform.plan.tables import (
+    all_tables,
+    enriched_table,
+    enrichment_table,
+    sequence_table,
+)
 from sequence_platform.ports import BatchSource, Lake, RawBatch
-from sequence_platform.runtimes.batch import build_enrichment, build_events, build_sequence, stale_days
+from sequence_platform.runtimes import offline
+from sequence_platform.runtimes.batch import (
+    build_enrichment,
+    build_events,
+    build_sequence,
+    stale_days,
+)
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests import oracle
 from sequence_platform_tests.oracle import Partition, Row, Rows
@@ -46,7 +56,12 @@ HERE = world()
 EVENTS = ("view", "buy", "search")
 DAYS = [(D0 + n * DAY).date() for n in range(4)]
 MOMENTS = [timedelta(hours=12), timedelta(hours=12, minutes=1), timedelta(0), DAY - US]
-TIMES = st.sampled_from([*[D0 + n * DAY + at for at in MOMENTS for n in range(4)], None, IMPOSSIBLE[0]])
+TIMES = st.sampled_from(
+    [*[D0 + n * DAY + at for at in MOMENTS for n in range(4)], None, IMPOSSIBLE[0]]
+)
+AS_OF = st.sampled_from(
+    [D0 + DAY, *[D0 + n * DAY + at for at in (timedelta(0), timedelta(hours=12), US) for n in range(6)], D0 + 80 * DAY]
+)
 EVER = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 CLOCK = FixedClock(datetime(2024, 6, 1, tzinfo=UTC))
 Task = tuple[str, date]
@@ -128,7 +143,9 @@ def histories(draw: st.DrawFn) -> History:
     for name in EVENTS:
         for row in draw(raw_rows(name, HERE.entities, TIMES)):
             at = HERE.oracles[name].event_time(row)
-            astray = at is None or at.date() not in DAYS or draw(st.sampled_from([*7 * [False], True]))
+            astray = (
+                at is None or at.date() not in DAYS or draw(st.sampled_from([*7 * [False], True]))
+            )
             day = draw(st.sampled_from(DAYS)) if astray else at.date()
             raw[name][day].append(row)
     drawn = [draw(sequences(HERE.definitions, name=name)) for name in ("first", "second")]
@@ -159,7 +176,9 @@ def held(history: History, plan: Plan) -> dict[str, BatchSource]:
         "user_facts": {None: history.users},
     }
     rows = {**facts, **history.raw}
-    schemas = {name: given.raw_schema for name, given in (*plan.events.items(), *plan.enrichments.items())}
+    schemas = {
+        name: given.raw_schema for name, given in (*plan.events.items(), *plan.enrichments.items())
+    }
     return {name: Held(rows[name], schema) for name, schema in schemas.items()}
 
 
@@ -205,13 +224,28 @@ def check_sequences(lake: Lake, history: History, plan: Plan) -> None:
             assert sum(lake.violations(spec, day).values()) == 0
 
 
+def check_reads(lake: Lake, history: History, plan: Plan, as_of: datetime) -> None:
+    rows = {name: [row for part in history.days(name).values() for row in part.rows] for name in EVENTS}
+    for drawn in history.sequences:
+        found = offline.read_sequences(lake, plan.sequences[drawn.plan.name], as_of=as_of)
+        assert comparable(found.to_dicts()) == comparable(oracle.assemble(drawn.twin, rows, as_of))
+
+
 @given(data=st.data())
-@settings(max_examples=max(3, settings.default.max_examples // 10), phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(
+    max_examples=max(3, settings.default.max_examples // 10),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 def test_tables_snapshots_and_counts_equal_the_oracle(data: st.DataObject) -> None:
     history = data.draw(histories())
     plan = history.plan
-    with TemporaryDirectory() as home, DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake:
+    with (
+        TemporaryDirectory() as home,
+        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
+    ):
         build(lake, history, plan, held(history, plan))
         check_enrichments(lake, history, plan)
         check_events(lake, history, plan)
         check_sequences(lake, history, plan)
+        for as_of in data.draw(st.lists(AS_OF, min_size=5, max_size=10)):
+            check_reads(lake, history, plan, as_of)

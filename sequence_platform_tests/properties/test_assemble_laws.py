@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sequence_platform.definition import Dedupe
 from sequence_platform.engine.assemble import assemble
@@ -32,7 +33,9 @@ from sequence_platform_tests.strategies import (
 HERE = world()
 EVENTS = tuple(HERE.definitions)
 ROWS = {name: enriched_rows(name, HERE.entities) for name in EVENTS}
-AS_OF = st.sampled_from([*20 * [D0 + DAY], *3 * [D0 + days * DAY for days in (2, 3, 4)], *TIMES, D0 + 91 * DAY])
+AS_OF = st.sampled_from(
+    [*20 * [D0 + DAY], *3 * [D0 + days * DAY for days in (2, 3, 4)], *TIMES, D0 + 91 * DAY]
+)
 SEQUENCES = sequences(HERE.definitions)
 History = Mapping[str, Rows]
 
@@ -42,7 +45,11 @@ def frames(sequence: Drawn, history: History) -> dict[str, pl.DataFrame]:
     return {
         event.name: frame(
             history[event.name],
-            {name: event.schema[name] for name in (*ENVELOPE, *sequence.plan.carried) if name in event.schema},
+            {
+                name: event.schema[name]
+                for name in (*ENVELOPE, *sequence.plan.carried)
+                if name in event.schema
+            },
         )
         for event in sequence.plan.events
     }
@@ -74,7 +81,9 @@ def test_assemble_equals_the_oracle(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("entity", [pl.Int64(), pl.String()], ids=str)
 @given(data=st.data())
-def test_one_event_type_with_a_plain_policy_equals_the_oracle(entity: pl.DataType, data: st.DataObject) -> None:
+def test_one_event_type_with_a_plain_policy_equals_the_oracle(
+    entity: pl.DataType, data: st.DataObject
+) -> None:
     here = world(entity)
     sequence = data.draw(sequences({"buy": here.definitions["buy"]}))
     history = {"buy": data.draw(enriched_rows("buy", here.entities))}
@@ -92,7 +101,9 @@ def test_a_sequence_has_the_schema_of_the_plan(data: st.DataObject) -> None:
 def test_assemble_does_not_depend_on_the_order_of_rows(data: st.DataObject) -> None:
     sequence, history, as_of = drawn_case(data)
     shuffled = {name: data.draw(st.permutations(rows)) for name, rows in history.items()}
-    assert comparable(assembled(sequence, shuffled, as_of)) == comparable(assembled(sequence, history, as_of))
+    assert comparable(assembled(sequence, shuffled, as_of)) == comparable(
+        assembled(sequence, history, as_of)
+    )
 
 
 @given(data=st.data())
@@ -112,7 +123,9 @@ def test_assemble_does_not_depend_on_batching(data: st.DataObject) -> None:
 def test_feeding_twice_changes_nothing(data: st.DataObject) -> None:
     sequence, history, as_of = drawn_case(data)
     twice = {name: rows * 2 for name, rows in history.items()}
-    assert comparable(assembled(sequence, twice, as_of)) == comparable(assembled(sequence, history, as_of))
+    assert comparable(assembled(sequence, twice, as_of)) == comparable(
+        assembled(sequence, history, as_of)
+    )
 
 
 @given(data=st.data())
@@ -136,14 +149,21 @@ def test_entities_come_sorted_and_once(data: st.DataObject) -> None:
 def test_all_lists_have_the_length_of_the_sequence(data: st.DataObject) -> None:
     for row in assembled(*drawn_case(data)):
         assert {len(values) for values in lists_of(row).values()} == {row["length"]}
-        assert 0 < row["length"]
+        assert row["length"] > 0
 
 
 @given(data=st.data())
 def test_every_value_of_every_list_is_that_of_its_event(data: st.DataObject) -> None:
     sequence, history, as_of = drawn_case(data)
     known = {
-        (name, row["entity"], row["event_id"], row["event_time"], comparable(row.get(column)), column)
+        (
+            name,
+            row["entity"],
+            row["event_id"],
+            row["event_time"],
+            comparable(row.get(column)),
+            column,
+        )
         for name, rows in history.items()
         for row in rows
         for column in sequence.twin.carried
@@ -159,12 +179,15 @@ def test_every_value_of_every_list_is_that_of_its_event(data: st.DataObject) -> 
 @given(data=st.data())
 def test_changing_events_at_or_after_as_of_changes_nothing(data: st.DataObject) -> None:
     sequence, history, as_of = drawn_case(data)
-    past = {name: [row for row in rows if row["event_time"] < as_of] for name, rows in history.items()}
+    past = {
+        name: [row for row in rows if row["event_time"] < as_of] for name, rows in history.items()
+    }
     future = times.filter(lambda time: time >= as_of)
     if as_of > max(TIMES):
         future = st.just(as_of)
     other = {
-        name: [*rows, *data.draw(enriched_rows(name, HERE.entities, when=future))] for name, rows in past.items()
+        name: [*rows, *data.draw(enriched_rows(name, HERE.entities, when=future))]
+        for name, rows in past.items()
     }
     before = comparable(assembled(sequence, history, as_of))
     assert comparable(assembled(sequence, other, as_of)) == before
@@ -193,7 +216,9 @@ def test_entities_do_not_touch_each_other(data: st.DataObject) -> None:
         row
         for entity in sorted(HERE.entities[:3], key=str.encode)
         for row in assembled(
-            sequence, {name: [r for r in rows if r["entity"] == entity] for name, rows in history.items()}, as_of
+            sequence,
+            {name: [r for r in rows if r["entity"] == entity] for name, rows in history.items()},
+            as_of,
         )
     ]
     assert comparable(alone) == comparable(assembled(sequence, history, as_of))
@@ -209,7 +234,9 @@ def test_max_length_cuts_the_merged_sequence_not_its_parts(data: st.DataObject) 
     for whole, part in zip(longest, cut, strict=True):
         newest = {name: values[-length:] for name, values in lists_of(whole).items()}
         assert comparable(lists_of(part)) == comparable(newest)
-        assert part["trimmed"] == whole["trimmed"] | {"max_length": whole["length"] - part["length"]}
+        assert part["trimmed"] == whole["trimmed"] | {
+            "max_length": whole["length"] - part["length"]
+        }
 
 
 @given(data=st.data())
@@ -220,13 +247,17 @@ def test_dedupe_sees_the_merged_sequence(data: st.DataObject) -> None:
     runs = replace(bare, dedupe=Dedupe(by="event_type", keep="last"))
     for whole, part in zip(merged, assembled(drawn(runs), history, as_of), strict=True):
         names = whole["event_type"]
-        assert part["event_type"] == [n for n, following in zip(names, [*names[1:], None], strict=True) if n != following]
+        assert part["event_type"] == [
+            n for n, following in zip(names, [*names[1:], None], strict=True) if n != following
+        ]
 
 
 @given(data=st.data())
 def test_what_is_kept_and_what_is_trimmed_add_up(data: st.DataObject) -> None:
     sequence, history, as_of = drawn_case(data)
-    bare = replace(sequence.twin.policy, sessions=None, dedupe=None, quotas=None, derived=None, max_length=1000)
+    bare = replace(
+        sequence.twin.policy, sessions=None, dedupe=None, quotas=None, derived=None, max_length=1000
+    )
     merged = {row["entity"]: row["length"] for row in assembled(drawn(bare), history, as_of)}
     for row in assembled(sequence, history, as_of):
         assert row["length"] + sum(row["trimmed"].values()) == merged[row["entity"]]

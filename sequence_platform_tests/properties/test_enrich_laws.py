@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sequence_platform.engine.enrich import Enriched, enrich
 from sequence_platform_tests import oracle
@@ -27,7 +28,11 @@ def enriched(here: World, name: str, rows: Rows, known: Mapping[str, Rows]) -> E
 
 
 def outcomes(result: Enriched) -> tuple[list[Any], list[Any], Counter[str]]:
-    return as_set(result.rows.to_dicts()), as_set(result.rejected.to_dicts()), Counter(result.dead["rule"].to_list())
+    return (
+        as_set(result.rows.to_dicts()),
+        as_set(result.rejected.to_dicts()),
+        Counter(result.dead["rule"].to_list()),
+    )
 
 
 def drawn_from(entities: str, name: str) -> st.SearchStrategy[tuple[Rows, Mapping[str, Rows]]]:
@@ -60,7 +65,9 @@ def test_enrich_of_a_split_batch_is_the_same(name: str, data: st.DataObject) -> 
 
 @pytest.mark.parametrize("name", EVENTS)
 @given(data=st.data())
-def test_enrich_does_not_depend_on_the_order_of_rows_or_tables(name: str, data: st.DataObject) -> None:
+def test_enrich_does_not_depend_on_the_order_of_rows_or_tables(
+    name: str, data: st.DataObject
+) -> None:
     here = WORLDS["strings"]
     rows, known = data.draw(drawn_from("strings", name))
     shuffled = {table: data.draw(st.permutations(its_rows)) for table, its_rows in known.items()}

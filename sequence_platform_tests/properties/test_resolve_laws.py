@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sequence_platform.engine.resolve import Resolved, resolve
 from sequence_platform.plan.plan import ENVELOPE
@@ -17,7 +18,9 @@ from sequence_platform_tests.strategies import as_set, frame, raw_rows, tables, 
 
 HERE = world()
 EVENTS = ("view", "buy", "search")
-ENRICHED = {name: st.tuples(raw_rows(name, HERE.entities), tables(HERE.entities)) for name in EVENTS}
+ENRICHED = {
+    name: st.tuples(raw_rows(name, HERE.entities), tables(HERE.entities)) for name in EVENTS
+}
 
 
 def resolved(name: str, admitted: Rows, rejected: Rows) -> Resolved:
@@ -27,7 +30,10 @@ def resolved(name: str, admitted: Rows, rejected: Rows) -> Resolved:
 
 
 def outcome(result: Resolved) -> tuple[Any, ...]:
-    rows, corrections = as_set(result.rows.to_dicts()), as_set(result.corrections.select(CORRECTION_COLUMNS).to_dicts())
+    rows, corrections = (
+        as_set(result.rows.to_dicts()),
+        as_set(result.corrections.select(CORRECTION_COLUMNS).to_dicts()),
+    )
     filtered = {rule: count for rule, count in result.filtered.items() if count}
     return rows, corrections, filtered, result.superseded, result.deleted
 
@@ -47,8 +53,16 @@ def drawn(name: str, data: st.DataObject) -> tuple[Rows, Rows]:
 def test_resolve_equals_the_oracle(name: str, data: st.DataObject) -> None:
     admitted, rejected = drawn(name, data)
     truth = oracle.resolve(HERE.oracles[name], admitted, rejected, [])
-    corrections = [correction(row) for row in truth.corrections] if HERE.event(name).corrects else []
-    expected = as_set(truth.rows), as_set(corrections), truth.filtered, truth.superseded, truth.deleted
+    corrections = (
+        [correction(row) for row in truth.corrections] if HERE.event(name).corrects else []
+    )
+    expected = (
+        as_set(truth.rows),
+        as_set(corrections),
+        truth.filtered,
+        truth.superseded,
+        truth.deleted,
+    )
     assert outcome(resolved(name, admitted, rejected)) == expected
 
 
@@ -56,7 +70,9 @@ def test_resolve_equals_the_oracle(name: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_resolve_does_not_depend_on_the_order_of_rows(name: str, data: st.DataObject) -> None:
     admitted, rejected = drawn(name, data)
-    again = resolved(name, data.draw(st.permutations(admitted)), data.draw(st.permutations(rejected)))
+    again = resolved(
+        name, data.draw(st.permutations(admitted)), data.draw(st.permutations(rejected))
+    )
     assert outcome(again) == outcome(resolved(name, admitted, rejected))
 
 
@@ -90,8 +106,12 @@ def test_every_row_ends_in_exactly_one_outcome(name: str, data: st.DataObject) -
 
 @pytest.mark.parametrize("name", EVENTS)
 @given(data=st.data())
-def test_resolved_rows_have_one_row_per_event_in_the_order_of_tables(name: str, data: st.DataObject) -> None:
+def test_resolved_rows_have_one_row_per_event_in_the_order_of_tables(
+    name: str, data: st.DataObject
+) -> None:
     rows = resolved(name, *drawn(name, data)).rows
     assert rows.select("entity", "event_id").is_unique().all()
-    keys = [(r["entity"].encode(), r["event_time"], r["event_id"].encode()) for r in rows.to_dicts()]
+    keys = [
+        (r["entity"].encode(), r["event_time"], r["event_id"].encode()) for r in rows.to_dicts()
+    ]
     assert keys == sorted(keys)

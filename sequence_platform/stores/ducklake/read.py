@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
-from sequence_platform.plan.plan import KEY_ORDER, Window
+from sequence_platform.plan.plan import Window
 from sequence_platform.ports import TableSpec
 from sequence_platform.stores.ducklake.platform_tables import LEDGER, LEDGER_COLUMNS
+from sequence_platform.stores.ducklake.scan import read_scanned, scan_window
 from sequence_platform.stores.ducklake.session import Session
-from sequence_platform.stores.ducklake.sql import columns_of, day_literal, in_window, table, text
+from sequence_platform.stores.ducklake.sql import (
+    columns_of,
+    day_literal,
+    days_of,
+    in_window,
+    table,
+    text,
+)
 from sequence_platform.stores.ducklake.types import from_stored, stored_dtype
 
 
@@ -26,23 +34,48 @@ def read_events(  # noqa: PLR0913 - the port's arguments
     between: tuple[object, object] | None,
 ) -> pl.DataFrame:
     """Return rows of an enriched table; see ``ports.LakeReader.read_events``."""
-    conditions, parameters = [in_window(window)], list[object]()
+    with session.snapshot():
+        if active is not None:
+            who = _active_entities(session, spec, *active)
+            entities = who if entities is None else who.filter(who.is_in(entities.implode()))
+        scan = scan_window(session, spec, window, _ledger_rows(session, spec, window))
+        found = None if scan is None else read_scanned(scan, columns, entities, between)
+        if found is None:
+            found = _query_events(session, spec, columns, window, entities, between)
+    return from_stored(found, _types(spec, columns))
+
+
+def _query_events(  # noqa: PLR0913, PLR0917 - as above
+    session: Session,
+    spec: TableSpec,
+    columns: Sequence[str],
+    window: Window,
+    entities: pl.Series | None,
+    between: tuple[object, object] | None,
+) -> pl.DataFrame:
+    conditions = [in_window(window)]
     if between is not None:
         conditions.append("entity BETWEEN ? AND ?")
-        parameters += between
-    if active is not None:
-        who, more = _active(active[0], active[1], between)
-        conditions.append(f"entity IN ({who})")
-        parameters += more
     if entities is not None:
         conditions.append("entity IN (SELECT entity FROM entities_)")
-    found = session.query(
-        f"SELECT {columns_of(columns)} FROM {table(spec.name)} "
-        f"WHERE {' AND '.join(conditions)} ORDER BY {columns_of(KEY_ORDER)}",
-        parameters,
+    return session.query(
+        f"SELECT {columns_of(columns)} FROM {table(spec.name)} WHERE {' AND '.join(conditions)}",
+        between or (),
         frames=_entities(spec, entities),
     )
-    return from_stored(found, _types(spec, columns))
+
+
+def _active_entities(
+    session: Session, spec: TableSpec, tables: Sequence[TableSpec], window: Window
+) -> pl.Series:
+    who = _active(tables, window)
+    found = session.query(f"SELECT DISTINCT entity FROM ({who}) WHERE entity IS NOT NULL")
+    return from_stored(found, pl.Schema({"entity": spec.columns["entity"]}))["entity"]
+
+
+def _ledger_rows(session: Session, spec: TableSpec, window: Window) -> int:
+    first, last = days_of(window)
+    return int(read_ledger(session, spec.name, (first, last + timedelta(days=1)))["rows"].sum())
 
 
 def entity_counts(
@@ -52,7 +85,7 @@ def entity_counts(
     rows = " UNION ALL ".join(
         f"SELECT entity FROM {table(spec.name)} WHERE {in_window(window)}" for spec in specs
     )
-    who, _ = _active(specs, active, None)
+    who = _active(specs, active)
     found = session.query(
         f"SELECT entity, count(*) AS rows FROM ({rows}) WHERE entity IN ({who}) GROUP BY entity ORDER BY entity"
     )
@@ -107,12 +140,10 @@ def read_ledger(
     return from_stored(found, LEDGER_COLUMNS)
 
 
-def _active(
-    specs: Sequence[TableSpec], window: Window, between: tuple[object, object] | None
-) -> tuple[str, list[object]]:
-    condition = in_window(window) + (" AND entity BETWEEN ? AND ?" if between is not None else "")
-    parts = [f"SELECT entity FROM {table(spec.name)} WHERE {condition}" for spec in specs]
-    return " UNION ALL ".join(parts), [value for _ in specs for value in between or ()]
+def _active(specs: Sequence[TableSpec], window: Window) -> str:
+    return " UNION ALL ".join(
+        f"SELECT entity FROM {table(spec.name)} WHERE {in_window(window)}" for spec in specs
+    )
 
 
 def _entities(spec: TableSpec, entities: pl.Series | None) -> dict[str, pl.DataFrame]:

@@ -30,7 +30,9 @@ def ensure_tables(session: Session, specs: Iterable[TableSpec]) -> None:
         spec.name: spec for spec in chain.from_iterable(_with_corrections(spec) for spec in specs)
     }
     wanted = {spec.name: spec for spec in PLATFORM_TABLES} | wanted
-    if _statements(session, wanted):
+    with session.snapshot():
+        is_complete = not _statements(session, wanted)
+    if not is_complete:
         session.write("ensure tables", lambda: _apply(session, wanted))
 
 
@@ -49,12 +51,13 @@ def _statements(session: Session, wanted: Mapping[str, TableSpec]) -> list[str]:
     made = _made_views(session) if VIEWS in present else {}
     schemas = [f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{quoted(name)}" for name in SCHEMAS]
     statements = [] if LEDGER in present else schemas
+    canonical = _canonical(session, wanted.values())
     for spec in wanted.values():
-        columns = _column_types(spec)
+        columns = {name: canonical[kind] for name, kind in _column_types(spec).items()}
         if spec.name not in present:
             statements += _create(spec, columns)
         else:
-            _ensure_same_types(spec.name, present[spec.name], _canonical(session, columns))
+            _ensure_same_types(spec.name, present[spec.name], columns)
             statements += _add_columns(spec.name, present[spec.name], columns)
     views = chain.from_iterable(views_of(spec) for spec in wanted.values())
     return [*statements, *chain.from_iterable(_view_statements(view, made) for view in views)]
@@ -78,13 +81,16 @@ def _ensure_same_types(name: str, present: Mapping[str, str], wanted: Mapping[st
 
 def _add_columns(name: str, present: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     added = [(column, kind) for column, kind in wanted.items() if column not in present]
-    return [f"ALTER TABLE {table(name)} ADD COLUMN {quoted(column)} {kind}" for column, kind in added]
+    return [
+        f"ALTER TABLE {table(name)} ADD COLUMN {quoted(column)} {kind}" for column, kind in added
+    ]
 
 
-def _canonical(session: Session, columns: Mapping[str, str]) -> dict[str, str]:
+def _canonical(session: Session, specs: Iterable[TableSpec]) -> dict[str, str]:
     """Return types as DuckDB writes them, which quotes only the names that need it."""
-    kinds = ", ".join(f"typeof(NULL::{kind})" for kind in columns.values())
-    return dict(zip(columns, session.query(f"SELECT {kinds}").row(0), strict=True))
+    kinds = sorted({kind for spec in specs for kind in _column_types(spec).values()})
+    written = session.query(f"SELECT {', '.join(f'typeof(NULL::{kind})' for kind in kinds)}")
+    return dict(zip(kinds, written.row(0), strict=True))
 
 
 def _column_types(spec: TableSpec) -> dict[str, str]:

@@ -67,13 +67,18 @@ def day_is(day: date | None, column: str = "day") -> str:
     return f"{quoted(column)} IS NULL" if day is None else f"{quoted(column)} = {day_literal(day)}"
 
 
+def days_of(window: Window) -> tuple[date, date]:
+    """Return the first and the last day that a window touches."""
+    last = (window.end.astimezone(UTC) - timedelta(microseconds=1)).date()
+    return window.start.astimezone(UTC).date(), last
+
+
 def in_window(window: Window) -> str:
     """Return the condition that a row of a daily table is in a window.
 
     The bounds of ``day`` let the catalog leave files unopened; those of event_time are exact.
     """
-    last = (window.end.astimezone(UTC) - timedelta(microseconds=1)).date()
-    first = window.start.astimezone(UTC).date()
+    first, last = days_of(window)
     return (
         f"day >= {day_literal(first)} AND day <= {day_literal(last)} "
         f"AND event_time >= {time_literal(window.start)} AND event_time < {time_literal(window.end)}"

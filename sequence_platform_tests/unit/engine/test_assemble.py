@@ -286,6 +286,15 @@ def test_every_rule_sees_what_the_one_before_left() -> None:
     assert cut(rows) == {"sessions": 1, "dedupe": 1, "quotas": 1, "max_length": 1}
 
 
+def test_dedupe_measures_between_the_events_that_sessions_left() -> None:
+    policy = compiled(
+        sessions=Sessions(gap=timedelta(minutes=30), keep=1),
+        dedupe=Dedupe(by="item", within=timedelta(minutes=10)),
+    )
+    rows = run(policy, view=[row("0", 0), row("2", 2), row("100", 100), row("120", 120)])
+    assert ids(rows) == [["100", "120"]]
+
+
 def test_quotas_count_after_dedupe() -> None:
     views = [row("1", 1, item=1), row("2", 2, item=2), row("3", 3, item=2)]
     assert ids(run(compiled(dedupe=Dedupe(by="item"), quotas={"view": 2}), view=views)) == [["1", "3"]]

@@ -28,7 +28,12 @@ PRODUCTS = Enrichment(
     name="products",
     owner="team:tests",
     key="item",
-    schema={"item": pl.Int64, "since": pl.Datetime("us", "UTC"), "brand": pl.String, "vector": Vector(2)},
+    schema={
+        "item": pl.Int64,
+        "since": pl.Datetime("us", "UTC"),
+        "brand": pl.String,
+        "vector": Vector(2),
+    },
     source=Files("products.parquet"),
     columns=["brand", "vector"],
     available_time="since",
@@ -61,7 +66,9 @@ def raw(event: EventPlan, *rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame([usual | row for row in rows], schema=event.raw_schema)
 
 
-def run(event: EventPlan, *rows: dict[str, Any], tables: dict[str, pl.DataFrame] | None = None) -> Enriched:
+def run(
+    event: EventPlan, *rows: dict[str, Any], tables: dict[str, pl.DataFrame] | None = None
+) -> Enriched:
     return enrich(event, raw(event, *rows), tables or {})
 
 
@@ -133,11 +140,16 @@ def test_a_row_that_cannot_be_an_event_is_a_dead_letter(row: dict[str, Any], rul
 
 def test_the_first_and_the_last_possible_time_are_kept() -> None:
     first, last = datetime(1971, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC) - US
-    assert run(compiled(), {"at": first}, {"at": last}).rows["event_time"].to_list() == [first, last]
+    assert run(compiled(), {"at": first}, {"at": last}).rows["event_time"].to_list() == [
+        first,
+        last,
+    ]
 
 
 def test_an_epoch_beyond_any_calendar_is_an_impossible_time() -> None:
-    event = compiled(schema=SCHEMA | {"at": pl.Int64}, event_time=pl.from_epoch("at", time_unit="ms"))
+    event = compiled(
+        schema=SCHEMA | {"at": pl.Int64}, event_time=pl.from_epoch("at", time_unit="ms")
+    )
     assert rules(run(event, {"at": 2**62}, {"at": -(2**62)}).dead) == ["impossible_event_time"] * 2
 
 
@@ -190,7 +202,9 @@ def test_a_filter_may_use_a_column_that_became_part_of_the_envelope() -> None:
 
 def test_rows_that_an_executor_drops_are_counted_even_when_they_share_an_envelope() -> None:
     def dear(frame: pl.LazyFrame) -> pl.LazyFrame:
-        return frame.filter(pl.col("price") > 5).with_columns(cents=(pl.col("price") * 100).cast(pl.Int64))
+        return frame.filter(pl.col("price") > 5).with_columns(
+            cents=(pl.col("price") * 100).cast(pl.Int64)
+        )
 
     result = run(compiled(executor=dear), {"price": 1.0}, {"price": 6.0}, {"price": 2.0})
     assert rules(result.rejected) == ["executor", "executor"]
@@ -199,7 +213,13 @@ def test_rows_that_an_executor_drops_are_counted_even_when_they_share_an_envelop
 
 def test_a_rejected_row_keeps_its_envelope() -> None:
     rejected = run(compiled(where=pl.lit(value=False)), {}).rejected.to_dicts()
-    envelope = {"entity": 7, "event_id": "e1", "event_time": NOON, "arrival_time": NOON, "revision": 0}
+    envelope = {
+        "entity": 7,
+        "event_id": "e1",
+        "event_time": NOON,
+        "arrival_time": NOON,
+        "revision": 0,
+    }
     assert rejected == [envelope | {"rule": "where"}]
 
 
@@ -207,7 +227,11 @@ def test_a_rejected_row_keeps_its_envelope() -> None:
 
 
 def test_derived_columns_see_raw_columns_under_both_names() -> None:
-    columns = {"twice": pl.col("price") * 2, "is_seven": pl.col("user") == 7, "hour": pl.col("event_time").dt.hour()}
+    columns = {
+        "twice": pl.col("price") * 2,
+        "is_seven": pl.col("user") == 7,
+        "hour": pl.col("event_time").dt.hour(),
+    }
     rows = run(compiled(columns=columns), {}, {"id": "e2", "user": 8, "price": None}).rows
     assert rows.select("twice", "is_seven", "hour").rows() == [(5.0, True, 12), (None, False, 12)]
 
@@ -229,7 +253,10 @@ def test_a_constant_column_has_its_value_in_every_row() -> None:
 
 
 def products(*rows: tuple[int, datetime, str]) -> dict[str, pl.DataFrame]:
-    data = [{"key": key, "available_time": since, "brand": brand, "vector": [0.5, 1.5]} for key, since, brand in rows]
+    data = [
+        {"key": key, "available_time": since, "brand": brand, "vector": [0.5, 1.5]}
+        for key, since, brand in rows
+    ]
     schema = compiled(enrich=[PRODUCTS]).lookups[0].enrichment.schema
     return {"products": pl.DataFrame(data, schema=schema)}
 
@@ -244,7 +271,9 @@ def products(*rows: tuple[int, datetime, str]) -> dict[str, pl.DataFrame]:
         (NOON + 1000 * HOUR, "new"),
     ],
 )
-def test_a_lookup_finds_the_newest_row_available_at_the_event(at: datetime, brand: str | None) -> None:
+def test_a_lookup_finds_the_newest_row_available_at_the_event(
+    at: datetime, brand: str | None
+) -> None:
     tables = products((1, NOON + HOUR, "new"), (1, NOON, "old"), (2, NOON - HOUR, "other"))
     rows = run(compiled(enrich=[PRODUCTS]), {"at": at}, tables=tables).rows
     assert rows["brand"].to_list() == [brand]
@@ -271,7 +300,13 @@ def test_a_missing_row_rejects_where_the_enrichment_says_so() -> None:
         available_time="since",
         on_missing="reject",
     )
-    result = run(compiled(enrich=[strict]), {"item": 1}, {"item": 2}, {"item": None}, tables=products((1, NOON, "a")))
+    result = run(
+        compiled(enrich=[strict]),
+        {"item": 1},
+        {"item": 2},
+        {"item": None},
+        tables=products((1, NOON, "a")),
+    )
     assert rules(result.rejected) == ["missing:products", "missing:products"]
     assert result.rows["brand"].to_list() == ["a"]
 
@@ -285,7 +320,9 @@ def test_a_row_without_available_time_was_known_at_all_times() -> None:
 
 def test_an_enrichment_is_looked_up_by_the_column_that_by_names() -> None:
     event = compiled(enrich=[COUNTRIES.by("item")])
-    table = pl.DataFrame({"key": [7, 1], "country": ["CH", "FR"]}, schema=event.lookups[0].enrichment.schema)
+    table = pl.DataFrame(
+        {"key": [7, 1], "country": ["CH", "FR"]}, schema=event.lookups[0].enrichment.schema
+    )
     assert run(event, {"item": 1}, tables={"countries": table}).rows["country"].to_list() == ["FR"]
 
 
@@ -300,7 +337,9 @@ def test_rows_keep_their_order_through_lookups() -> None:
 # ---- the table of an enrichment
 
 
-def prepared(*rows: tuple[int | None, datetime | None, str | None]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def prepared(
+    *rows: tuple[int | None, datetime | None, str | None],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     plan = compiled(enrich=[PRODUCTS]).lookups[0].enrichment
     frame = pl.DataFrame([(*row, [0.5, 1.5]) for row in rows], schema=plan.raw_schema, orient="row")
     return prepare_lookup(plan, frame)
@@ -308,7 +347,10 @@ def prepared(*rows: tuple[int | None, datetime | None, str | None]) -> tuple[pl.
 
 def test_of_several_rows_available_at_the_same_time_the_largest_counts() -> None:
     table, dead = prepared((1, NOON, "a"), (1, NOON, "b"), (1, NOON, None), (1, NOON + HOUR, "a"))
-    assert table.select("key", "available_time", "brand").rows() == [(1, NOON, "b"), (1, NOON + HOUR, "a")]
+    assert table.select("key", "available_time", "brand").rows() == [
+        (1, NOON, "b"),
+        (1, NOON + HOUR, "a"),
+    ]
     assert dead.is_empty()
 
 
@@ -322,7 +364,9 @@ def test_an_enrichment_row_without_key_or_time_is_a_dead_letter() -> None:
 
 
 def test_a_row_on_which_an_expression_fails_is_dead_and_its_neighbours_are_not() -> None:
-    event = compiled(schema=SCHEMA | {"count": pl.String}, columns={"n": pl.col("count").cast(pl.Int64)})
+    event = compiled(
+        schema=SCHEMA | {"count": pl.String}, columns={"n": pl.col("count").cast(pl.Int64)}
+    )
     rows = [{"id": str(n), "count": text} for n, text in enumerate(["1", "many", "3", "", "5"])]
     result = run(event, *rows)
     assert rules(result.dead) == ["failed", "failed"]
@@ -332,7 +376,9 @@ def test_a_row_on_which_an_expression_fails_is_dead_and_its_neighbours_are_not()
 
 def test_a_column_is_not_computed_for_rows_that_were_filtered_before() -> None:
     columns = {"n": pl.col("count").cast(pl.Int64)}
-    event = compiled(schema=SCHEMA | {"count": pl.String}, columns=columns, where=pl.col("count") != "many")
+    event = compiled(
+        schema=SCHEMA | {"count": pl.String}, columns=columns, where=pl.col("count") != "many"
+    )
     result = run(event, {"count": "many"}, {"count": "2"})
     assert (rules(result.rejected), result.dead.height) == (["where"], 0)
 

@@ -20,7 +20,13 @@ Row = dict[str, Any]
 CLICK = EventType(
     name="click",
     owner="team:tests",
-    schema={"id": pl.String, "user": pl.String, "at": pl.Datetime("us", "UTC"), "a": pl.Int64, "b": pl.Float64},
+    schema={
+        "id": pl.String,
+        "user": pl.String,
+        "at": pl.Datetime("us", "UTC"),
+        "a": pl.Int64,
+        "b": pl.Float64,
+    },
     event_id="id",
     entity="user",
     event_time="at",
@@ -30,12 +36,20 @@ EVENT = compile_plan([Located("tests.py", CLICK)]).events["click"]
 
 
 def row(**changes: Any) -> Row:
-    envelope = {"entity": "ann", "event_id": "1", "event_time": NOON, "arrival_time": NOON, "revision": 0}
+    envelope = {
+        "entity": "ann",
+        "event_id": "1",
+        "event_time": NOON,
+        "arrival_time": NOON,
+        "revision": 0,
+    }
     return envelope | {"a": 1, "b": 1.0} | changes
 
 
 def removal(rule: str, **changes: Any) -> Row:
-    return {name: value for name, value in row(**changes).items() if name in ENVELOPE} | {"rule": rule}
+    return {name: value for name, value in row(**changes).items() if name in ENVELOPE} | {
+        "rule": rule
+    }
 
 
 def run(*rows: Row, event: EventPlan = EVENT) -> Resolved:
@@ -99,7 +113,11 @@ def test_the_same_id_of_another_entity_is_another_event() -> None:
 
 def test_removed_events_are_counted_by_rule() -> None:
     result = run(
-        *(removal("cheap", event_id="1"), removal("cheap", event_id="2"), removal("bot", event_id="3")),
+        *(
+            removal("cheap", event_id="1"),
+            removal("cheap", event_id="2"),
+            removal("bot", event_id="3"),
+        ),
         *(removal("delete", event_id="4"), removal("delete", event_id="4"), row(event_id="5")),
     )
     assert result.filtered == {"cheap": 2, "bot": 1}
@@ -139,19 +157,41 @@ def test_rows_come_sorted_by_entity_time_and_bytes_of_the_id() -> None:
 def test_nothing_resolves_to_nothing() -> None:
     result = run()
     assert result.rows.schema == EVENT.schema
-    assert (result.rows.height, result.superseded, result.deleted, dict(result.filtered)) == (0, 0, 0, {})
+    assert (result.rows.height, result.superseded, result.deleted, dict(result.filtered)) == (
+        0,
+        0,
+        0,
+        {},
+    )
 
 
 def test_payload_columns_may_have_any_names_and_types() -> None:
-    names = ("row", "removes", "several", "match", "at2", "type", "number", "__row", "key", "winner", "n", "count")
-    schema = CLICK.schema | dict.fromkeys(names, pl.Int64) | {
-        "tags": pl.List(pl.String),
-        "point": pl.Struct({"x": pl.Float64, "y": pl.Int8}),
-        "vector": pl.Array(pl.Float32, 2),
-        "blob": pl.Binary,
-        "is_new": pl.Boolean,
-        "day_of": pl.Date,
-    }
+    names = (
+        "row",
+        "removes",
+        "several",
+        "match",
+        "at2",
+        "type",
+        "number",
+        "__row",
+        "key",
+        "winner",
+        "n",
+        "count",
+    )
+    schema = (
+        CLICK.schema
+        | dict.fromkeys(names, pl.Int64)
+        | {
+            "tags": pl.List(pl.String),
+            "point": pl.Struct({"x": pl.Float64, "y": pl.Int8}),
+            "vector": pl.Array(pl.Float32, 2),
+            "blob": pl.Binary,
+            "is_new": pl.Boolean,
+            "day_of": pl.Date,
+        }
+    )
     odd = EventType(
         name="odd",
         owner="team:tests",
@@ -163,8 +203,20 @@ def test_payload_columns_may_have_any_names_and_types() -> None:
     )
     plan = compile_plan([Located("tests.py", odd)]).events["odd"]
     usual = row(**dict.fromkeys(names, 1))
-    larger = {"tags": ["b"], "point": {"x": 1.0, "y": 1}, "vector": [1.0, 2.0], "blob": b"b", "is_new": True}
-    smaller = {"tags": ["a", "z"], "point": {"x": 1.0, "y": 1}, "vector": [9.0, 9.0], "blob": b"a", "is_new": True}
+    larger = {
+        "tags": ["b"],
+        "point": {"x": 1.0, "y": 1},
+        "vector": [1.0, 2.0],
+        "blob": b"b",
+        "is_new": True,
+    }
+    smaller = {
+        "tags": ["a", "z"],
+        "point": {"x": 1.0, "y": 1},
+        "vector": [9.0, 9.0],
+        "blob": b"a",
+        "is_new": True,
+    }
     today = {"day_of": NOON.date()}
     result = run(usual | smaller | today, usual | larger | today, event=plan)
     assert result.rows["tags"].to_list() == [["b"]]

@@ -36,7 +36,9 @@ def us(count: int) -> timedelta:
         (3, [True, True, True, True, True]),  # 0 -> 10 -> 20 is not
     ],
 )
-def test_a_session_ends_where_the_gap_is_longer_than_the_limit(keep: int, expected: Sequence[bool]) -> None:
+def test_a_session_ends_where_the_gap_is_longer_than_the_limit(
+    keep: int, expected: Sequence[bool]
+) -> None:
     kept = keep_sessions(ints(0, 0, 0, 0, 0), ints(0, 10, 20, 31, 42), us(10), keep)
     assert kept.tolist() == expected
 
@@ -47,7 +49,11 @@ def test_sessions_are_counted_for_each_entity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep_last", "expected"), [(True, [False, True, True, False, False, True]), (False, [True, False, True, True, False, False])]
+    ("keep_last", "expected"),
+    [
+        (True, [False, True, True, False, False, True]),
+        (False, [True, False, True, True, False, False]),
+    ],
 )
 def test_of_a_run_of_equal_keys_one_end_stays(keep_last: bool, expected: Sequence[bool]) -> None:  # noqa: FBT001
     kept = drop_consecutive(ints(0, 0, 0, 0, 0, 0), ints(5, 5, 6, 5, 5, 5), keep_last=keep_last)
@@ -63,21 +69,33 @@ def test_events_without_a_key_stay_and_end_a_run(keep_last: bool) -> None:  # no
 @pytest.mark.parametrize("keep_last", [True, False])
 def test_a_run_ends_with_its_entity(keep_last: bool) -> None:  # noqa: FBT001
     assert drop_consecutive(ints(0, 1), ints(5, 5), keep_last=keep_last).tolist() == [True, True]
-    assert drop_within(ints(0, 1), ints(3, 3), ints(5, 5), us(9), keep_last=keep_last).tolist() == [True, True]
+    assert drop_within(ints(0, 1), ints(3, 3), ints(5, 5), us(9), keep_last=keep_last).tolist() == [
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("keep_last", "expected"), [(True, [False, True, True, True]), (False, [True, True, False, True])]
+    ("keep_last", "expected"),
+    [(True, [False, True, True, True]), (False, [True, True, False, True])],
 )
-def test_a_repeat_within_a_duration_goes_though_others_stand_between(keep_last: bool, expected: Sequence[bool]) -> None:  # noqa: FBT001
+def test_a_repeat_within_a_duration_goes_though_others_stand_between(
+    keep_last: bool, expected: Sequence[bool]
+) -> None:
     # a at 0, b at 1, a at 10 (as far as the limit), a at 21 (further)
-    kept = drop_within(ints(0, 0, 0, 0), ints(0, 1, 10, 21), ints(1, 2, 1, 1), us(10), keep_last=keep_last)
+    kept = drop_within(
+        ints(0, 0, 0, 0), ints(0, 1, 10, 21), ints(1, 2, 1, 1), us(10), keep_last=keep_last
+    )
     assert kept.tolist() == expected
 
 
 @pytest.mark.parametrize(("keep_last", "survivor"), [(True, 3), (False, 0)])
-def test_a_burst_longer_than_the_duration_collapses_into_one(keep_last: bool, survivor: int) -> None:  # noqa: FBT001
-    kept = drop_within(ints(0, 0, 0, 0), ints(0, 6, 12, 18), ints(1, 1, 1, 1), us(10), keep_last=keep_last)
+def test_a_burst_longer_than_the_duration_collapses_into_one(
+    keep_last: bool, survivor: int
+) -> None:
+    kept = drop_within(
+        ints(0, 0, 0, 0), ints(0, 6, 12, 18), ints(1, 1, 1, 1), us(10), keep_last=keep_last
+    )
     assert kept.nonzero()[0].tolist() == [survivor]
 
 
@@ -111,4 +129,7 @@ def test_each_rule_sees_what_the_one_before_left_and_counts_by_entity() -> None:
     trim.apply("dedupe", runs, np.array([False, True, True, True, True]))
     trim.apply("max_length", runs, np.array([False, True, False, True]))
     assert trim.kept.tolist() == [2, 4]
-    assert {rule: cut.tolist() for rule, cut in trim.cut.items()} == {"dedupe": [3], "max_length": [3, 8]}
+    assert {rule: cut.tolist() for rule, cut in trim.cut.items()} == {
+        "dedupe": [3],
+        "max_length": [3, 8],
+    }

@@ -1,4 +1,4 @@
-"""A small project in definitions: clicks and saves of pins, a lookup, a sequence; any field replaceable."""
+"""A small project: clicks and saves of pins, a lookup, a sequence; any field replaceable."""
 
 from __future__ import annotations
 
@@ -61,7 +61,12 @@ def save(**changes: Any) -> EventType:
     fields: dict[str, Any] = {
         "name": "save",
         "owner": "ml@example.com",
-        "schema": {"id": pl.Int64, "user_id": pl.Int64, "at": pl.Datetime("ms"), "pin_id": pl.Int64},
+        "schema": {
+            "id": pl.Int64,
+            "user_id": pl.Int64,
+            "at": pl.Datetime("ms"),
+            "pin_id": pl.Int64,
+        },
         "event_id": "id",
         "event_time": "at",
         "entity": "user_id",
