@@ -69,8 +69,8 @@ def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Modul
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         try:
             yield file, importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - a file may raise anything; all files are reported
-            problems.append(_import_problem(file, path, error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file raises is reported
+            problems.append(_import_problem(file, path, name, error))
 
 
 def _make_importable(folder: Path) -> None:
@@ -87,7 +87,7 @@ def _make_importable(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _import_problem(file: str, path: Path, error: Exception) -> Problem:
+def _import_problem(file: str, path: Path, module: str, error: BaseException) -> Problem:
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
     ]
@@ -99,7 +99,7 @@ def _import_problem(file: str, path: Path, error: Exception) -> Problem:
         "",
         found,
         "a file that imports",
-        "python -c 'import ...' shows the whole traceback",
+        f"python -c 'import {module}' shows the whole traceback",
     )
 
 

@@ -73,7 +73,9 @@ class Platform:
                     start=start,
                 )
             case Table():
-                possible = None if event is None else (event.definition.earliest, event.definition.latest)
+                possible = (
+                    None if event is None else (event.definition.earliest, event.definition.latest)
+                )
                 return TableSource(source, schema, time, self.settings, start, possible)
 
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import duckdb
+import fsspec  # type: ignore[import-untyped]
+import polars as pl
+import pyarrow as pa
 
+from sequence_platform.definition import Files, Table
+from sequence_platform.ports import BatchSource
+from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
+from sequence_platform.stores.ducklake.connection import load_extensions
+from sequence_platform_tests.conformance.source_rows import (
+    POSSIBLE,
+    SCHEMA,
+    START,
+    by_file_day,
+    event_times,
+)
 from sequence_platform_tests.postgres import postgres_database
 
 
@@ -21,7 +38,7 @@ class LakePlace:
 
     def open(self, *, read_only: bool = False) -> DuckLakeLake:
         """Open the lake; whoever opens it closes it."""
-        return DuckLakeLake(self.catalog, self.data_path, read_only=read_only)
+        return DuckLakeLake(self.catalog, self.data_path, read_only=read_only, threads=1)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Open it as a notebook does."""
@@ -39,4 +56,97 @@ def lake_in_postgres(folder: Path) -> LakePlace:
 LAKES: Mapping[str, Callable[[Path], LakePlace]] = {
     "ducklake-sqlite": lake_in_sqlite,
     "ducklake-postgres": lake_in_postgres,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OneDatabase:
+    """Settings that know one database."""
+
+    source_root: Path
+    databases: Mapping[str, str] = field(default_factory=lambda: {"warehouse": "warehouse.duckdb"})
+    memory_limit_mb: int = 512
+    threads: int = 1
+
+
+def file_source(folder: Path, files: Files, schema: pl.Schema = SCHEMA) -> FileSource:
+    return FileSource(files, schema, event_times, folder, folder / "split", "tests", start=START)
+
+
+def table_source(folder: Path, table: Table, url: str = "warehouse.duckdb") -> TableSource:
+    databases = OneDatabase(folder, {"warehouse": url})
+    return TableSource(table, SCHEMA, event_times, databases, START, POSSIBLE)
+
+
+def write_rows(rows: pl.DataFrame, path: Path) -> None:
+    """Write a file in the format and compression that its name tells."""
+    form, _, codec = path.name.partition(".")[2].partition(".")
+    match form:
+        case "parquet":
+            rows.write_parquet(path)
+            return
+        case "ndjson":
+            content = rows.write_ndjson().encode()
+        case _:
+            content = rows.write_csv(separator="\t" if form == "tsv" else ",").encode()
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        "gz": gzip.compress,
+        "zst": lambda plain: pa.compress(plain, codec="zstd", asbytes=True),
+    }
+    path.write_bytes(pack[codec](content))
+
+
+def one_file(suffix: str, folder: Path, rows: pl.DataFrame) -> BatchSource:
+    write_rows(rows, folder / f"events.{suffix}")
+    return file_source(folder, Files(f"events.{suffix}"))
+
+
+def file_a_day(suffix: str, folder: Path, rows: pl.DataFrame) -> BatchSource:
+    for day, part in by_file_day(rows):
+        (folder / f"{day:%Y/%m}").mkdir(parents=True, exist_ok=True)
+        write_rows(part, folder / f"{day:%Y/%m/%d}.{suffix}")
+    return file_source(folder, Files(f"{{day:%Y/%m/%d}}.{suffix}", missing="empty"))
+
+
+def in_object_store(suffix: str, folder: Path, rows: pl.DataFrame) -> BatchSource:
+    write_rows(rows, folder / f"events.{suffix}")
+    url = f"memory://{folder.name}"  # pytest gives each test another folder
+    fsspec.filesystem("memory").put(str(folder / f"events.{suffix}"), f"{url}/events.{suffix}")
+    return file_source(folder, Files(f"{url}/*.{suffix}"))
+
+
+def duckdb_table(folder: Path, rows: pl.DataFrame) -> BatchSource:
+    with duckdb.connect(str(folder / "warehouse.duckdb")) as connection:
+        connection.register("rows", rows.to_arrow())
+        connection.execute("CREATE TABLE events AS FROM rows")
+    return table_source(folder, Table("events", time_column="at"))
+
+
+def postgres_table(folder: Path, rows: pl.DataFrame) -> BatchSource:
+    url = postgres_database()
+    with duckdb.connect() as connection:
+        load_extensions(connection, ["postgres_scanner"])
+        connection.execute(f"ATTACH '{url}' AS pg (TYPE postgres)")
+        connection.register("rows", rows.to_arrow())
+        connection.execute("CREATE TABLE pg.public.events AS FROM rows")
+    return table_source(folder, Table("public.events", time_column="at"), url)
+
+
+SOURCES: Mapping[str, Callable[[Path, pl.DataFrame], BatchSource]] = {
+    "file-parquet": partial(one_file, "parquet"),
+    "file-csv": partial(one_file, "csv"),
+    "file-csv-gz": partial(one_file, "csv.gz"),
+    "file-tsv-zst": partial(one_file, "tsv.zst"),
+    "file-ndjson": partial(one_file, "ndjson"),
+    "file-ndjson-gz": partial(one_file, "ndjson.gz"),
+    "file-ndjson-zst": partial(one_file, "ndjson.zst"),
+    "daily-parquet": partial(file_a_day, "parquet"),
+    "daily-csv-gz": partial(file_a_day, "csv.gz"),
+    "daily-ndjson": partial(file_a_day, "ndjson"),
+    "object-parquet": partial(in_object_store, "parquet"),
+    "object-csv-gz": partial(in_object_store, "csv.gz"),
+    "object-ndjson-zst": partial(in_object_store, "ndjson.zst"),
+    "table-duckdb": duckdb_table,
+    "table-postgres": postgres_table,
 }

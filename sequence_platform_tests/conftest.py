@@ -1,12 +1,17 @@
-"""What all tests share: how many examples hypothesis tries."""
+"""What all tests share: how many examples hypothesis tries, and texts compared with files."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
-"""Drawing a history takes milliseconds, which a busy machine stretches; that says nothing about the code."""
+"""Drawing a history takes milliseconds, which a busy machine stretches: not the code's fault."""
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 settings.register_profile(
     "dev", max_examples=40, deadline=None, suppress_health_check=SLOW_MACHINES
@@ -23,3 +28,25 @@ def pytest_configure(config: pytest.Config) -> None:
     """Use the fast profile unless ``--hypothesis-profile`` says otherwise."""
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--update-snapshots``, which writes what tests compare with files."""
+    parser.addoption(
+        "--update-snapshots", action="store_true", help="write snapshots instead of comparing"
+    )
+
+
+@pytest.fixture
+def assert_snapshot(pytestconfig: pytest.Config) -> Callable[[str, str], None]:
+    """Return what compares a text with ``snapshots/<name>.txt``."""
+
+    def compare(name: str, text: str) -> None:
+        file = SNAPSHOTS / f"{name}.txt"
+        if pytestconfig.getoption("--update-snapshots"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{text}\n", encoding="utf-8")
+        assert file.is_file(), "no snapshot yet: run pytest with --update-snapshots and review it"
+        assert f"{text}\n" == file.read_text(encoding="utf-8"), "meant? pytest --update-snapshots"
+
+    return compare

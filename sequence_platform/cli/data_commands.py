@@ -14,11 +14,21 @@ from sequence_platform.settings import Settings
 
 @click.command("generate-shop")
 @click.option(
-    "--days", default=30, show_default=True, help="Days, the last being the demo's last day."
+    "--days",
+    type=click.IntRange(1, 30),
+    default=30,
+    show_default=True,
+    help="Days, the last being the demo's last day.",
 )
-@click.option("--events", default=1_000_000, show_default=True, help="About how many events.")
-@click.option("--users", default=20_000, show_default=True)
-@click.option("--products", default=5_000, show_default=True)
+@click.option(
+    "--events",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="About how many events.",
+)
+@click.option("--users", type=click.IntRange(1), default=20_000, show_default=True)
+@click.option("--products", type=click.IntRange(1), default=5_000, show_default=True)
 @click.option("--seed", default=7, show_default=True)
 @click.pass_obj
 def generate_shop(
@@ -50,11 +60,15 @@ def generate_shop(
     type=click.Path(file_okay=False, path_type=Path),
     help="Default: data/git under the source root.",
 )
+@click.option("--repository", default="", help="Name in the rows; that of the remote unless given.")
 @click.pass_obj
-def export_git(settings: Settings, checkout: Path, out: Path | None) -> None:
+def export_git(settings: Settings, checkout: Path, out: Path | None, repository: str) -> None:
     """Export a checkout's commits and file changes for definitions/git_activity."""
     console = open_console()
     folder = out or settings.source_root / "data" / "git"
     with counting(console, "reading commits") as progress:
-        report = git_export.export_git(checkout, folder, progress=progress)
-    console.print(f"{folder}: {report}")
+        report = git_export.export_git(checkout, folder, repository=repository, progress=progress)
+    console.print(
+        f"{report.repository}: {report.commits:,} commits in {report.commits_file}, "
+        f"{report.file_changes:,} file changes in {report.file_changes_file}"
+    )

@@ -32,9 +32,15 @@ NEXT = (
 
 @click.command()
 @click.option(
-    "--events", default=1_000_000, show_default=True, help="About how many events to generate."
+    "--events",
+    type=click.IntRange(1000),
+    default=1_000_000,
+    show_default=True,
+    help="About how many events to generate.",
 )
-@click.option("--days", default=30, show_default=True, help="Days of events.")
+@click.option(
+    "--days", type=click.IntRange(1, 30), default=30, show_default=True, help="Days of events."
+)
 @click.option("--seed", default=7, show_default=True, help="The same seed makes the same events.")
 @click.pass_obj
 def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:

@@ -46,11 +46,11 @@ def backfill(
         f"sequences/{plan.sequences[name].table}" if name in plan.sequences else name
         for name in targets or plan.sequences
     ]
-    first = start.date() if start else _first_day(plan, tables, default=last)
+    first = start.date() if start else first_day(plan, tables, default=last)
     run_backfill(console, settings, tables, first, last)
 
 
-def _first_day(plan: Plan, tables: list[str], *, default: date) -> date:
+def first_day(plan: Plan, tables: list[str], *, default: date) -> date:
     """Return the first day that any of some tables has; the default if none of them has days."""
     starts = {f"sequences/{item.table}": plan.start_of(item) for item in plan.sequences.values()}
     starts |= {f"enriched/{item.table}": plan.start_of(item) for item in plan.events.values()}

@@ -15,6 +15,7 @@ MAX_EXPRESSION = 200
 """Characters of an expression shown as a column's description."""
 
 ENVELOPE_TEXT = {
+    "day": "Partition: the UTC day of event_time.",
     "entity": "Whose event it is.",
     "event_id": "Names the event within its entity.",
     "event_time": "When it happened, UTC.",
@@ -22,6 +23,7 @@ ENVELOPE_TEXT = {
     "revision": "The highest revision of an event wins.",
 }
 SNAPSHOT_TEXT = {
+    "day": "Partition: the day that ends at as_of.",
     "entity": "Whose sequence it is.",
     "as_of": "End of the day; every event is before it.",
     "length": "Events in the sequence; all lists are this long.",
@@ -49,12 +51,18 @@ def enriched_columns(event: EventPlan) -> dg.TableSchema:
         for lookup in event.lookups
         for name in lookup.enrichment.columns
     }
-    return _schema(event.schema, ENVELOPE_TEXT | _texts(event.columns) | looked_up)
+    texts = ENVELOPE_TEXT | _texts(event.columns) | looked_up
+    return _schema({"day": pl.Date(), **event.schema}, texts)
 
 
 def sequence_columns(sequence: SequencePlan) -> dg.TableSchema:
     """Return the columns of a sequence table: one list per column, oldest event first."""
-    return _schema(sequence.schema, SNAPSHOT_TEXT | _texts(sequence.definition.derived or {}))
+    carried = {
+        name: f"Of {', '.join(event.name for event in sequence.events if name in event.schema)}."
+        for name in sequence.carried
+    }
+    texts = SNAPSHOT_TEXT | carried | _texts(sequence.definition.derived or {})
+    return _schema({"day": pl.Date(), **sequence.schema}, texts)
 
 
 def enriched_lineage(event: EventPlan) -> dg.TableColumnLineage:

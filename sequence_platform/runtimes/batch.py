@@ -167,16 +167,15 @@ def build_sequence(
             for event, table in zip(sequence.events, tables, strict=True)
         }
 
-    def snapshots() -> Iterator[pl.DataFrame]:
-        buckets = _buckets(lake, tables, window, active, bucket_rows)
-        for rows in _read_ahead(read, buckets):
-            yield assemble(sequence, rows, active.end)
-
     def build() -> _Built:
-        inputs = _inputs(
-            sequence, day, _content(lake, sequence, (window.start.date(), active.end.date()))
+        ledger = _ledger(lake, sequence, (window.start.date(), active.end.date()))
+        held = int(ledger["rows"].sum())
+        buckets = (
+            [None] if held <= bucket_rows else _buckets(lake, tables, window, active, bucket_rows)
         )
-        staged = lake.stage(spec, day, snapshots())
+        snapshots = (assemble(sequence, rows, active.end) for rows in _read_ahead(read, buckets))
+        staged = lake.stage(spec, day, snapshots)
+        inputs = _inputs(sequence, day, _content(ledger))
         return _Built(staged, Counts(staged.rows, staged.rows), inputs=inputs)
 
     return _commit(lake, spec, day, sequence.fingerprint, clock, build)
@@ -184,7 +183,7 @@ def build_sequence(
 
 def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
     """Return built days of a sequence whose events or definition have changed since."""
-    content = _content(lake, sequence)
+    content = _content(_ledger(lake, sequence))
     built = (
         lake.ledger(sequence_table(sequence).name)
         .sort("day")
@@ -280,31 +279,32 @@ def _read_ahead(read: Callable[[K], T], keys: Iterable[K]) -> Iterator[T]:
 
 def _buckets(
     lake: Lake, tables: list[TableSpec], window: Window, active: Window, bucket_rows: int
-) -> Iterator[tuple[object, object] | None]:
-    """Yield ranges of active entities, in order, of about ``bucket_rows`` events; None for all."""
-    days = (window.start.date(), window.end.date())
-    held = sum(int(lake.ledger(table.name, days)["rows"].sum()) for table in tables)
-    if held <= bucket_rows:
-        yield None
-        return
+) -> list[tuple[object, object] | None]:
+    """Return ranges of active entities, in order, each with about ``bucket_rows`` events."""
     counts = lake.entity_counts(tables, window, active=active)
     bucket = (counts["rows"].cum_sum() - 1) // bucket_rows
     ranges = counts.group_by(bucket.alias("bucket"), maintain_order=True).agg(
         first=pl.col("entity").first(), last=pl.col("entity").last()
     )
-    yield from ranges.select("first", "last").iter_rows()
+    return list(ranges.select("first", "last").iter_rows())
 
 
 Content = Mapping[date, list[str]]
 
 
-def _content(lake: Lake, sequence: SequencePlan, days: tuple[date, date] | None = None) -> Content:
-    """Return by day what a sequence is made from, of days in ``[start, end)`` if given."""
+def _ledger(
+    lake: Lake, sequence: SequencePlan, days: tuple[date, date] | None = None
+) -> pl.DataFrame:
+    """Return the ledger of the enriched tables of a sequence, of days in ``[start, end)``."""
+    names = [enriched_table(event).name for event in sequence.events]
+    return lake.ledger(window=days).filter(pl.col("table_name").is_in(names))
+
+
+def _content(ledger: pl.DataFrame) -> Content:
+    """Return by day what the tables hold."""
     content: dict[date, list[str]] = {}
-    for event in sequence.events:
-        name = enriched_table(event).name
-        for day, digest in lake.ledger(name, days).select("day", "content_hash").iter_rows():
-            content.setdefault(day, []).append(f"{name}={digest}")
+    for name, day, digest in ledger.select("table_name", "day", "content_hash").iter_rows():
+        content.setdefault(day, []).append(f"{name}={digest}")
     return content
 
 

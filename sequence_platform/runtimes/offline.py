@@ -58,7 +58,7 @@ def read_sequences(
     held = [
         name
         for name in sequence.schema
-        if name in {*wanted, "entity", "as_of", "event_time", "event_type", "event_id"}
+        if name in {*wanted, "entity", "as_of", "event_time", "event_type", "event_id", "trimmed"}
     ]
     snapshots = lake.read_snapshots(sequence_table(sequence), held, until, entities=entities).drop(
         "day"
@@ -109,16 +109,36 @@ def _split(
     """Return the snapshots exact at the end of ``unbuilt``, and the entities to assemble."""
     oldest = unbuilt.end - sequence.lookback
     aged = snapshots.filter(pl.col("event_time").list.first() < oldest)["entity"]
-    gone = snapshots.filter(pl.col("event_time").list.last() < oldest)["entity"]
+    # The last event listed need not be the last there was: a later one may have repeated it.
+    gone = snapshots.filter(pl.col("as_of") <= oldest)["entity"]
     active = pl.Series("entity", [], dtype=sequence.entity_type)
     if unbuilt.start < unbuilt.end:
         tables = [enriched_table(event) for event in sequence.events]
         active = lake.entity_counts(tables, unbuilt, active=unbuilt)["entity"]
         if entities is not None:
             active = active.filter(active.is_in(entities.implode()))
-    changed = pl.concat([aged.filter(~aged.is_in(gone.implode())), active]).unique()
-    outdated = pl.concat([aged, active]).unique()
+    faded = _faded(lake, sequence, snapshots, unbuilt.end)
+    changed = pl.concat([aged.filter(~aged.is_in(gone.implode())), faded, active]).unique()
+    outdated = pl.concat([aged, faded, active]).unique()
     return snapshots.filter(~pl.col("entity").is_in(outdated.implode())), changed
+
+
+def _faded(
+    lake: LakeReader, sequence: SequencePlan, snapshots: pl.DataFrame, at: datetime
+) -> pl.Series:
+    """Return the entities of which an event that a rule cut may have grown too old since.
+
+    It is in no list, but it was counted, and it may have been what another event repeated.
+    """
+    any_cut = pl.sum_horizontal(pl.col("trimmed").struct.unnest()) > 0
+    cut = snapshots.filter(pl.col("as_of") < at, any_cut)
+    first = cut["as_of"].min()
+    if not isinstance(first, datetime):
+        return cut["entity"]
+    window = Window(first - sequence.lookback, at - sequence.lookback)
+    tables = [enriched_table(event) for event in sequence.events]
+    older = lake.entity_counts(tables, window, active=window)["entity"]
+    return cut.filter(pl.col("entity").is_in(older.implode()))["entity"]
 
 
 def _assembled(

@@ -18,9 +18,7 @@ from sequence_platform_tests.backends import LakePlace
 from sequence_platform_tests.conformance.lakes import (
     CLICKS,
     DAY,
-    HOME,
     NOON,
-    PRICES,
     build,
     click,
     clicks,
@@ -30,6 +28,8 @@ from sequence_platform_tests.conformance.lakes import (
     ids,
     letters,
     read_all,
+    snapshot,
+    snapshots,
 )
 
 HOUR = timedelta(hours=1)
@@ -38,8 +38,9 @@ NEXT_DAY = day_after(1)
 TOMORROW = NOON + timedelta(days=1)
 
 
-def parquet_files(place: LakePlace) -> set[Path]:
-    return set(Path(place.data_path).rglob("*.parquet"))
+def parquet_files(place: LakePlace, spec: TableSpec | None = None) -> set[Path]:
+    folder = Path(place.data_path, *(spec.name.split(".") if spec else ()))
+    return set(folder.rglob("*.parquet"))
 
 
 def ledger_row(lake: Lake, spec: TableSpec, day: date | None) -> dict[str, Any]:
@@ -50,28 +51,28 @@ def ledger_row(lake: Lake, spec: TableSpec, day: date | None) -> dict[str, Any]:
 # Tables
 
 
-def test_tables_are_made_once_and_making_them_again_keeps_what_they_hold(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS, PRICES, HOME])
-    build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
-    lake.ensure_tables([CLICKS, PRICES, HOME])
-    assert ids(read_all(lake)) == ["a"]
+def test_tables_are_made_once_and_making_them_again_keeps_what_they_hold(
+    lake: Lake, table: TableSpec, home: TableSpec, prices: TableSpec
+) -> None:
+    lake.ensure_tables([table, prices, home])
+    build(lake, table, DAY, clicks(click(1, "a", NOON)))
+    lake.ensure_tables([table, prices, home])
+    assert ids(read_all(lake, table)) == ["a"]
 
 
-def test_new_column_is_null_in_partitions_built_before(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
+def test_new_column_is_null_in_partitions_built_before(lake: Lake, table: TableSpec) -> None:
+    build(lake, table, DAY, clicks(click(1, "a", NOON)))
     wider = TableSpec(
-        CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"price": pl.Float64()}), sort_by=KEY_ORDER
+        table.name, pl.Schema(dict(table.columns) | {"price": pl.Float64()}), sort_by=KEY_ORDER
     )
     lake.ensure_tables([wider])
     build(lake, wider, NEXT_DAY, clicks(click(1, "b", TOMORROW, price=2.5), spec=wider))
     assert read_all(lake, wider).select("event_id", "price").rows() == [("a", None), ("b", 2.5)]
 
 
-def test_column_of_another_type_is_refused_and_named(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_column_of_another_type_is_refused_and_named(lake: Lake, table: TableSpec) -> None:
     retyped = TableSpec(
-        CLICKS.name, pl.Schema(dict(CLICKS.columns) | {"surface": pl.Int64()}), sort_by=KEY_ORDER
+        table.name, pl.Schema(dict(table.columns) | {"surface": pl.Int64()}), sort_by=KEY_ORDER
     )
     with pytest.raises(StateMismatchError) as caught:
         lake.ensure_tables([retyped])
@@ -80,19 +81,15 @@ def test_column_of_another_type_is_refused_and_named(lake: Lake) -> None:
     assert caught.value.next_step
 
 
-@pytest.mark.parametrize(
-    "dtype", [pl.Duration("us"), pl.Null(), pl.Int128(), pl.List(pl.Duration("ms"))]
-)
-def test_type_that_the_lake_cannot_hold_is_refused_and_named(
-    lake: Lake, dtype: pl.DataType
-) -> None:
-    spec = TableSpec("enriched.odd", pl.Schema({"entity": pl.Int64(), "odd": dtype}))
-    with pytest.raises(FrameSchemaError) as caught:
-        lake.ensure_tables([spec])
-    assert caught.value.where == "enriched.odd.odd"
+def test_type_that_the_lake_cannot_hold_is_refused_and_named(lake: Lake) -> None:
+    for dtype in (pl.Duration("us"), pl.Null(), pl.Int128(), pl.List(pl.Duration("ms"))):
+        spec = TableSpec("enriched.odd", pl.Schema({"entity": pl.Int64(), "odd": dtype}))
+        with pytest.raises(FrameSchemaError) as caught:
+            lake.ensure_tables([spec])
+        assert caught.value.where == "enriched.odd.odd"
 
 
-def test_values_of_every_type_come_back_as_they_were(lake: Lake) -> None:
+def test_values_of_every_type_come_back_as_they_were(lake: Lake, table: TableSpec) -> None:
     values: dict[str, tuple[pl.DataType, list[Any]]] = {
         "i8": (pl.Int8(), [-128, 127, None]),
         "u64": (pl.UInt64(), [0, 2**64 - 1, None]),
@@ -114,7 +111,7 @@ def test_values_of_every_type_come_back_as_they_were(lake: Lake) -> None:
             [{"a": 1, "b": [2]}, {"a": None, "b": []}, None],
         ),
     }
-    schema = {name: CLICKS.columns[name] for name in ("entity", "event_id", "event_time")}
+    schema = {name: table.columns[name] for name in ("entity", "event_id", "event_time")}
     spec = TableSpec(
         "enriched.all_types",
         pl.Schema(schema | {n: t for n, (t, _) in values.items()}),
@@ -133,44 +130,42 @@ def test_values_of_every_type_come_back_as_they_were(lake: Lake) -> None:
 # Staging and committing
 
 
-def test_staged_rows_are_invisible_until_they_are_committed(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
-    lake.stage(CLICKS, DAY, [clicks(click(1, "a", NOON))])
-    assert read_all(lake).is_empty()
-    assert lake.ledger().is_empty()
+def test_staged_rows_are_invisible_until_they_are_committed(lake: Lake, table: TableSpec) -> None:
+    lake.stage(table, DAY, [clicks(click(1, "a", NOON))])
+    assert read_all(lake, table).is_empty()
+    assert lake.ledger(table.name).is_empty()
 
 
-def test_frame_with_other_columns_than_its_table_is_refused(lake: Lake, place: LakePlace) -> None:
-    lake.ensure_tables([CLICKS])
+def test_frame_with_other_columns_than_its_table_is_refused(
+    lake: Lake, table: TableSpec, shared_place: LakePlace
+) -> None:
     with pytest.raises(FrameSchemaError) as caught:
-        lake.stage(CLICKS, DAY, [clicks(click(1, "a", NOON)).rename({"surface": "place"})])
+        lake.stage(table, DAY, [clicks(click(1, "a", NOON)).rename({"surface": "place"})])
     assert "surface" in caught.value.found
-    assert not parquet_files(place)
+    assert not parquet_files(shared_place, table)
 
 
-def test_commit_replaces_its_partition_and_no_other(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, DAY, clicks(click(1, "a", NOON), click(2, "b", NOON)))
-    build(lake, CLICKS, NEXT_DAY, clicks(click(1, "c", TOMORROW)))
-    done = build(lake, CLICKS, DAY, clicks(click(3, "d", NOON)))
+def test_commit_replaces_its_partition_and_no_other(lake: Lake, table: TableSpec) -> None:
+    build(lake, table, DAY, clicks(click(1, "a", NOON), click(2, "b", NOON)))
+    build(lake, table, NEXT_DAY, clicks(click(1, "c", TOMORROW)))
+    done = build(lake, table, DAY, clicks(click(3, "d", NOON)))
     assert (done.version, done.changed, done.rows) == (2, True, 1)
-    assert ids(read_all(lake)) == ["c", "d"]
+    assert ids(read_all(lake, table)) == ["c", "d"]
 
 
-def test_ledger_says_what_a_partition_was_built_from(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_ledger_says_what_a_partition_was_built_from(lake: Lake, table: TableSpec) -> None:
     counts = Counts(
         received=9, admitted=2, filtered={"b": 1, "a": 2}, superseded=1, deleted=1, dead_lettered=2
     )
     assert counts.is_conserved
     rows = clicks(click(1, "a", NOON), click(2, "b", NOON))
     done = build(
-        lake, CLICKS, DAY, rows, counts=counts, dead=letters("x", "y"), inputs="i", fingerprint="f9"
+        lake, table, DAY, rows, counts=counts, dead=letters("x", "y"), inputs="i", fingerprint="f9"
     )
-    row = ledger_row(lake, CLICKS, DAY)
+    row = ledger_row(lake, table, DAY)
     assert row.pop("content_hash")
     assert row == {
-        "table_name": "enriched.click",
+        "table_name": table.name,
         "day": DAY,
         "state": "built",
         "version": 1,
@@ -190,21 +185,21 @@ def test_ledger_says_what_a_partition_was_built_from(lake: Lake) -> None:
     assert done.bytes > 0
 
 
-def test_committing_the_same_again_changes_nothing(lake: Lake, place: LakePlace) -> None:
-    lake.ensure_tables([CLICKS])
+def test_committing_the_same_again_changes_nothing(
+    lake: Lake, table: TableSpec, shared_place: LakePlace
+) -> None:
     rows = clicks(*(click(entity, f"e{entity}", NOON) for entity in range(9)))
     fix = corrections(correction(click(77, "z", NOON, revision=1)))
-    build(lake, CLICKS, DAY, rows, dead=letters("x"), corrected_by=fix)
-    ledger, files = lake.ledger(), parquet_files(place)
+    build(lake, table, DAY, rows, dead=letters("x"), corrected_by=fix)
+    ledger, files = lake.ledger(), parquet_files(shared_place, table)
     # In other files, in another order: the same rows.
-    done = build(lake, CLICKS, DAY, [rows[5:], rows[:5]], dead=letters("x"), corrected_by=fix)
+    done = build(lake, table, DAY, [rows[5:], rows[:5]], dead=letters("x"), corrected_by=fix)
     assert (done.version, done.changed, done.rows) == (1, False, 9)
     assert_frame_equal(lake.ledger(), ledger)
-    assert parquet_files(place) == files
+    assert parquet_files(shared_place, table) == files
 
 
-def test_commit_that_differs_in_anything_counts_as_a_change(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_commit_that_differs_in_anything_counts_as_a_change(lake: Lake, table: TableSpec) -> None:
     first: dict[str, Any] = {
         "frames": clicks(click(1, "a", NOON)),
         "dead": letters("x", "y"),
@@ -220,75 +215,71 @@ def test_commit_that_differs_in_anything_counts_as_a_change(lake: Lake) -> None:
         {"frames": clicks(click(1, "a", NOON, surface=None))},
     ]
     for change in changes:
-        build(lake, CLICKS, DAY, **first)
-        assert build(lake, CLICKS, DAY, **(first | change)).changed, change
+        build(lake, table, DAY, **first)
+        assert build(lake, table, DAY, **(first | change)).changed, change
 
 
 def test_commit_on_a_version_that_is_gone_is_a_conflict_and_leaves_nothing(
-    lake: Lake, place: LakePlace
+    lake: Lake, table: TableSpec, shared_place: LakePlace
 ) -> None:
-    lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
-    files = parquet_files(place)
+    build(lake, table, DAY, clicks(click(1, "a", NOON)))
+    files = parquet_files(shared_place, table)
     with pytest.raises(ConflictError) as caught:
-        build(lake, CLICKS, DAY, clicks(click(1, "b", NOON)), expected_version=0)
+        build(lake, table, DAY, clicks(click(1, "b", NOON)), expected_version=0)
     assert caught.value.retryable
-    assert (caught.value.found, ids(read_all(lake))) == ("version 1", ["a"])
-    assert parquet_files(place) == files
+    assert (caught.value.found, ids(read_all(lake, table))) == ("version 1", ["a"])
+    assert parquet_files(shared_place, table) == files
 
 
-def test_empty_partition_can_be_committed_and_replaced(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
-    assert build(lake, CLICKS, DAY, clicks()).rows == 0
-    assert not build(lake, CLICKS, DAY, []).changed
-    build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
-    assert build(lake, CLICKS, DAY, clicks()).changed
-    assert read_all(lake).is_empty()
-    assert ledger_row(lake, CLICKS, DAY)["rows"] == 0
+def test_empty_partition_can_be_committed_and_replaced(lake: Lake, table: TableSpec) -> None:
+    assert build(lake, table, DAY, clicks()).rows == 0
+    assert not build(lake, table, DAY, []).changed
+    build(lake, table, DAY, clicks(click(1, "a", NOON)))
+    assert build(lake, table, DAY, clicks()).changed
+    assert read_all(lake, table).is_empty()
+    assert ledger_row(lake, table, DAY)["rows"] == 0
 
 
-def test_table_without_days_is_replaced_whole(lake: Lake) -> None:
-    lake.ensure_tables([PRICES])
+def test_table_without_days_is_replaced_whole(lake: Lake, prices: TableSpec) -> None:
     build(
         lake,
-        PRICES,
+        prices,
         None,
         pl.DataFrame(
-            {"key": [1, 2], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns
+            {"key": [1, 2], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, prices.columns
         ),
     )
-    again = pl.DataFrame({"key": [2], "available_time": [NOON], "price": [3.0]}, PRICES.columns)
-    assert build(lake, PRICES, None, again).version == 2
-    assert not build(lake, PRICES, None, again).changed
-    assert lake.read_lookup(PRICES, pl.Series([1, 2, 3])).rows() == [(2, NOON, 3.0)]
+    again = pl.DataFrame({"key": [2], "available_time": [NOON], "price": [3.0]}, prices.columns)
+    assert build(lake, prices, None, again).version == 2
+    assert not build(lake, prices, None, again).changed
+    assert lake.read_lookup(prices, pl.Series([1, 2, 3])).rows() == [(2, NOON, 3.0)]
 
 
-def test_commit_that_does_not_fit_its_table_is_refused(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS, PRICES])
+def test_commit_that_does_not_fit_its_table_is_refused(lake: Lake, table: TableSpec) -> None:
     with pytest.raises(FrameSchemaError, match="does not fit"):
-        build(lake, CLICKS, None, clicks())
+        build(lake, table, None, clicks())
     with pytest.raises(FrameSchemaError, match="does not fit"):
-        build(lake, CLICKS, DAY, clicks(), dead=letters("x"), counts=Counts())
+        build(lake, table, DAY, clicks(), dead=letters("x"), counts=Counts())
 
 
 def test_dead_letters_are_replaced_with_their_partition_however_many(
-    lake: Lake, place: LakePlace
+    lake: Lake, table: TableSpec, shared_place: LakePlace
 ) -> None:
-    lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, NEXT_DAY, clicks(), dead=letters("kept"))
+    build(lake, table, NEXT_DAY, clicks(), dead=letters("kept"))
     for rules in (["a"] * 2500, ["b"] * 3, ["c"] * 1200, []):
-        build(lake, CLICKS, DAY, clicks(), dead=letters(*rules))
-        with place.connect() as connection:
+        build(lake, table, DAY, clicks(), dead=letters(*rules))
+        with shared_place.connect() as connection:
             found = connection.sql(
-                "SELECT day, rule, count(*) FROM platform.dead_letters GROUP BY ALL ORDER BY day"
+                f"SELECT day, rule, count(*) FROM platform.dead_letters WHERE table_name = '{table.name}' "
+                "GROUP BY ALL ORDER BY day"
             )
             expected = [(DAY, rules[0], len(rules))] if rules else []
             assert found.fetchall() == [*expected, (NEXT_DAY, "kept", 1)]
-        assert ledger_row(lake, CLICKS, DAY)["dead_lettered"] == len(rules)
+        assert ledger_row(lake, table, DAY)["dead_lettered"] == len(rules)
 
 
-def test_lake_opened_for_reading_refuses_to_write(lake: Lake, place: LakePlace) -> None:
-    lake.ensure_tables([CLICKS])
+def test_lake_opened_for_reading_refuses_to_write(own_lake: Lake, place: LakePlace) -> None:
+    own_lake.ensure_tables([CLICKS])
     with place.open(read_only=True) as reader:
         assert read_all(reader).is_empty()
         with pytest.raises(StoreError, match="reading only"):
@@ -302,28 +293,27 @@ MOVED = click(1, "a", TOMORROW, revision=1, surface="search")
 DELETED = correction(click(2, "b", NOON, revision=1), removes=True)
 
 
-def commit_both_days(lake: Lake, *, corrections_first: bool) -> None:
+def commit_both_days(lake: Lake, table: TableSpec, *, corrections_first: bool) -> None:
     old = clicks(click(1, "a", NOON), click(2, "b", NOON), click(3, "c", NOON))
     new = corrections(correction(MOVED), DELETED)
     if corrections_first:
-        build(lake, CLICKS, NEXT_DAY, clicks(MOVED), corrected_by=new)
-        done = build(lake, CLICKS, DAY, old, corrected_by=corrections())
+        build(lake, table, NEXT_DAY, clicks(MOVED), corrected_by=new)
+        done = build(lake, table, DAY, old, corrected_by=corrections())
         assert (done.superseded, done.corrected, done.rows) == (2, (), 1)
     else:
-        build(lake, CLICKS, DAY, old, corrected_by=corrections())
-        done = build(lake, CLICKS, NEXT_DAY, clicks(MOVED), corrected_by=new)
+        build(lake, table, DAY, old, corrected_by=corrections())
+        done = build(lake, table, NEXT_DAY, clicks(MOVED), corrected_by=new)
         assert (done.superseded, done.corrected, done.rows) == (0, (DAY,), 1)
 
 
 @pytest.mark.parametrize("corrections_first", [True, False])
 def test_corrections_beat_rows_of_other_days_in_whatever_order_days_are_built(
-    lake: Lake, *, corrections_first: bool
+    lake: Lake, table: TableSpec, *, corrections_first: bool
 ) -> None:
-    lake.ensure_tables([CLICKS])
-    commit_both_days(lake, corrections_first=corrections_first)
-    found = read_all(lake).select("entity", "event_id", "revision", "surface")
+    commit_both_days(lake, table, corrections_first=corrections_first)
+    found = read_all(lake, table).select("entity", "event_id", "revision", "surface")
     assert found.rows() == [(1, "a", 1, "search"), (3, "c", 0, "feed")]
-    row = ledger_row(lake, CLICKS, DAY)
+    row = ledger_row(lake, table, DAY)
     assert (row["rows"], row["received"], row["admitted"], row["superseded"]) == (1, 3, 1, 2)
     assert row["state"] == ("built" if corrections_first else "corrected")
     assert row["version"] == (1 if corrections_first else 2)
@@ -331,21 +321,22 @@ def test_corrections_beat_rows_of_other_days_in_whatever_order_days_are_built(
 
 @pytest.mark.parametrize("corrections_first", [True, False])
 def test_corrected_partition_built_again_is_the_same(
-    lake: Lake, *, corrections_first: bool
+    lake: Lake, table: TableSpec, *, corrections_first: bool
 ) -> None:
-    lake.ensure_tables([CLICKS])
-    commit_both_days(lake, corrections_first=corrections_first)
+    commit_both_days(lake, table, corrections_first=corrections_first)
     before = lake.ledger()
     old = clicks(click(1, "a", NOON), click(2, "b", NOON), click(3, "c", NOON))
-    assert not build(lake, CLICKS, DAY, old, corrected_by=corrections()).changed
+    assert not build(lake, table, DAY, old, corrected_by=corrections()).changed
     again = build(
-        lake, CLICKS, NEXT_DAY, clicks(MOVED), corrected_by=corrections(correction(MOVED), DELETED)
+        lake, table, NEXT_DAY, clicks(MOVED), corrected_by=corrections(correction(MOVED), DELETED)
     )
     assert not again.changed
     assert_frame_equal(lake.ledger(), before)
 
 
-def test_correction_beats_by_revision_arrival_removal_and_event_time(lake: Lake) -> None:
+def test_correction_beats_by_revision_arrival_removal_and_event_time(
+    lake: Lake, table: TableSpec
+) -> None:
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"revision": 4}, False),
         ({"revision": 6}, True),
@@ -360,84 +351,90 @@ def test_correction_beats_by_revision_arrival_removal_and_event_time(lake: Lake)
     rows = [click(n, "a", NOON, revision=5) for n in range(len(cases))]
     newer = [correction(row, **change) for row, (change, _) in zip(rows, cases, strict=True)]
     left = [n for n, (_, is_beaten) in enumerate(cases) if not is_beaten]
-    lake.ensure_tables([CLICKS])
-    build(lake, CLICKS, DAY, clicks(*rows))
-    done = build(lake, CLICKS, NEXT_DAY, clicks(), corrected_by=corrections(*newer))
+    build(lake, table, DAY, clicks(*rows))
+    done = build(lake, table, NEXT_DAY, clicks(), corrected_by=corrections(*newer))
     assert done.corrected == (DAY,)
-    assert read_all(lake)["entity"].to_list() == left
+    assert read_all(lake, table)["entity"].to_list() == left
     # And the other way: the corrections are there first.
-    later = build(lake, CLICKS, DAY, clicks(*rows, click(100, "x", NOON)))
+    later = build(lake, table, DAY, clicks(*rows, click(100, "x", NOON)))
     assert later.superseded == 4
-    assert read_all(lake)["entity"].to_list() == [*left, 100]
+    assert read_all(lake, table)["entity"].to_list() == [*left, 100]
 
 
-def test_corrections_of_a_day_do_not_beat_rows_of_their_own_commit(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_corrections_of_a_day_do_not_beat_rows_of_their_own_commit(
+    lake: Lake, table: TableSpec
+) -> None:
     older, newer = click(1, "a", NOON), click(1, "a", NOON + HOUR, revision=1)
     done = build(
-        lake, CLICKS, DAY, clicks(older, newer), corrected_by=corrections(correction(newer))
+        lake, table, DAY, clicks(older, newer), corrected_by=corrections(correction(newer))
     )
     assert (done.rows, done.superseded, done.corrected) == (2, 0, ())
 
 
-def test_correction_hits_many_partitions_at_once_and_counts_each(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_correction_hits_many_partitions_at_once_and_counts_each(
+    lake: Lake, table: TableSpec
+) -> None:
     for n in range(4):
         at = NOON + timedelta(days=n)
         build(
             lake,
-            CLICKS,
+            table,
             day_after(n),
             clicks(*(click(e, f"{e}", at) for e in range(n + 2)), click(9, "keep", at)),
         )
     fixes = corrections(
         *(correction(click(e, f"{e}", NOON, revision=1), removes=True) for e in range(3))
     )
-    done = build(lake, CLICKS, day_after(9), clicks(), corrected_by=fixes)
+    done = build(lake, table, day_after(9), clicks(), corrected_by=fixes)
     assert done.corrected == (DAY, day_after(1), day_after(2), day_after(3))
-    ledger = lake.ledger(CLICKS.name).filter(pl.col("day") < day_after(9))
+    ledger = lake.ledger(table.name).filter(pl.col("day") < day_after(9))
     assert ledger.select("rows", "admitted", "superseded", "state").rows() == [
         (1, 1, 2, "corrected"),
         (1, 1, 3, "corrected"),
         (2, 2, 3, "corrected"),
         (3, 3, 3, "corrected"),
     ]
-    left = read_all(lake).group_by(pl.col("event_time").dt.date().alias("day")).len().sort("day")
+    left = (
+        read_all(lake, table)
+        .group_by(pl.col("event_time").dt.date().alias("day"))
+        .len()
+        .sort("day")
+    )
     assert left["len"].to_list() == [1, 1, 2, 3]
 
 
 # Guarantees recomputed
 
 
-def test_rows_that_break_a_guarantee_are_counted(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS, PRICES])
+def test_rows_that_break_a_guarantee_are_counted(
+    lake: Lake, table: TableSpec, prices: TableSpec
+) -> None:
     rows = clicks(
         *(click(1, "a", NOON),) * 3,
         click(None, "b", NOON),
         click(2, "c", TOMORROW),
         click(2, "d", TOMORROW),
     )
-    build(lake, CLICKS, DAY, rows)
-    assert lake.violations(CLICKS, DAY) == {"unique_keys": 2, "null_entity": 1, "in_partition": 2}
+    build(lake, table, DAY, rows)
+    assert lake.violations(table, DAY) == {"unique_keys": 2, "null_entity": 1, "in_partition": 2}
     build(
         lake,
-        PRICES,
+        prices,
         None,
         pl.DataFrame(
-            {"key": [1, 1], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, PRICES.columns
+            {"key": [1, 1], "available_time": [NOON, NOON], "price": [1.0, 2.0]}, prices.columns
         ),
     )
-    assert lake.violations(PRICES, None) == {"unique_keys": 1}
+    assert lake.violations(prices, None) == {"unique_keys": 1}
 
 
-def test_snapshots_that_break_a_guarantee_are_counted(lake: Lake) -> None:
-    lake.ensure_tables([HOME])
+def test_snapshots_that_break_a_guarantee_are_counted(lake: Lake, home: TableSpec) -> None:
     short = snapshot(1, DAY, NOON) | {"surface": []}
     missing = snapshot(2, DAY, NOON) | {"event_id": None}
     falling = snapshot(3, DAY, NOON + HOUR, NOON)
     misplaced = snapshot(4, NEXT_DAY, NOON)
-    build(lake, HOME, DAY, snapshots(short, missing, falling, misplaced, misplaced))
-    assert lake.violations(HOME, DAY) == {
+    build(lake, home, DAY, snapshots(short, missing, falling, misplaced, misplaced))
+    assert lake.violations(home, DAY) == {
         "unique_keys": 1,
         "null_entity": 0,
         "in_partition": 2,
@@ -449,73 +446,75 @@ def test_snapshots_that_break_a_guarantee_are_counted(lake: Lake) -> None:
 # Keeping
 
 
-def test_maintenance_keeps_every_row_and_leaves_fewer_files(lake: Lake, place: LakePlace) -> None:
-    lake.ensure_tables([CLICKS])
+def test_maintenance_keeps_every_row_and_leaves_fewer_files(
+    own_lake: Lake, place: LakePlace
+) -> None:
+    own_lake.ensure_tables([CLICKS])
     rows = [clicks(*(click(e, f"{e}", NOON) for e in range(n, n + 10))) for n in (0, 10, 20)]
     for n in range(3):
-        build(lake, CLICKS, DAY, rows[: n + 1], dead=letters("x"))
+        build(own_lake, CLICKS, DAY, rows[: n + 1], dead=letters("x"))
     build(
-        lake,
+        own_lake,
         CLICKS,
         NEXT_DAY,
         clicks(),
         corrected_by=corrections(correction(click(0, "0", NOON, revision=1), removes=True)),
     )
-    expected = read_all(lake)
-    ledger = lake.ledger()
-    done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
+    expected = read_all(own_lake)
+    ledger = own_lake.ledger()
+    done = own_lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
     assert done.files_after < done.files_before
     assert done.bytes_after < done.bytes_before
     assert done.snapshots_expired > 0
     assert expected.height == 29
-    assert_frame_equal(read_all(lake), expected)
-    assert_frame_equal(lake.ledger(), ledger)
+    assert_frame_equal(read_all(own_lake), expected)
+    assert_frame_equal(own_lake.ledger(), ledger)
     assert len(parquet_files(place)) == done.files_after
 
 
-def test_maintained_partitions_are_committed_to_as_before(lake: Lake) -> None:
-    lake.ensure_tables([CLICKS])
+def test_maintained_partitions_are_committed_to_as_before(own_lake: Lake) -> None:
+    own_lake.ensure_tables([CLICKS])
     rows = clicks(click(1, "a", NOON), click(2, "b", NOON))
-    build(lake, CLICKS, DAY, [rows[:1], rows[1:]], dead=letters("x"))
-    lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
-    assert not build(lake, CLICKS, DAY, rows, dead=letters("x")).changed
-    assert build(lake, CLICKS, DAY, rows[:1]).version == 2
-    assert ids(read_all(lake)) == ["a"]
+    build(own_lake, CLICKS, DAY, [rows[:1], rows[1:]], dead=letters("x"))
+    own_lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
+    assert not build(own_lake, CLICKS, DAY, rows, dead=letters("x")).changed
+    assert build(own_lake, CLICKS, DAY, rows[:1]).version == 2
+    assert ids(read_all(own_lake)) == ["a"]
 
 
 def test_maintenance_spares_files_that_a_running_writer_has_staged(
-    lake: Lake, place: LakePlace
+    own_lake: Lake, place: LakePlace
 ) -> None:
-    lake.ensure_tables([CLICKS])
-    staged = lake.stage(CLICKS, DAY, [clicks(click(1, "a", NOON))])
-    lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(hours=1))
+    own_lake.ensure_tables([CLICKS])
+    staged = own_lake.stage(CLICKS, DAY, [clicks(click(1, "a", NOON))])
+    own_lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(hours=1))
     assert {str(path) for path in parquet_files(place)} == set(staged.files)
-    lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
+    own_lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
     assert not parquet_files(place)
 
 
-def test_manifest_is_in_force_from_its_publication(lake: Lake, place: LakePlace) -> None:
-    assert lake.published() is None
-    lake.publish('{"a":1}', "f1", NOON, replaces=None)
-    lake.publish('{"a":2}', "f2", TOMORROW, replaces="f1")
-    assert lake.published() == '{"a":2}'
+def test_manifest_is_in_force_from_its_publication(own_lake: Lake, place: LakePlace) -> None:
+    assert own_lake.published() is None
+    own_lake.publish('{"a":1}', "f1", NOON, replaces=None)
+    own_lake.publish('{"a":2}', "f2", TOMORROW, replaces="f1")
+    assert own_lake.published() == '{"a":2}'
     with place.open(read_only=True) as reader:
         assert reader.published() == '{"a":2}'
 
 
-def test_manifest_is_not_replaced_by_who_has_not_seen_it(lake: Lake) -> None:
-    lake.publish('{"a":1}', "f1", NOON, replaces=None)
+def test_manifest_is_not_replaced_by_who_has_not_seen_it(own_lake: Lake) -> None:
+    own_lake.publish('{"a":1}', "f1", NOON, replaces=None)
     for replaces in (None, "f0"):
         with pytest.raises(ConflictError):
-            lake.publish('{"a":2}', "f2", NOON, replaces=replaces)
-    assert lake.published() == '{"a":1}'
+            own_lake.publish('{"a":2}', "f2", NOON, replaces=replaces)
+    assert own_lake.published() == '{"a":1}'
 
 
-def test_former_manifest_can_be_put_in_force_again(lake: Lake, place: LakePlace) -> None:
-    lake.publish('{"a":1}', "f1", NOON, replaces=None)
-    lake.publish('{"a":2}', "f2", NOON, replaces="f1")
-    lake.publish('{"a":1}', "f1", TOMORROW, replaces="f2")
-    assert lake.published() == '{"a":1}'
+def test_former_manifest_can_be_put_in_force_again(own_lake: Lake, place: LakePlace) -> None:
+    own_lake.publish('{"a":1}', "f1", NOON, replaces=None)
+    own_lake.publish('{"a":2}', "f2", NOON, replaces="f1")
+    own_lake.publish('{"a":1}', "f1", TOMORROW, replaces="f2")
+    assert own_lake.published() == '{"a":1}'
     manifests = sorted(Path(place.data_path, "manifests").iterdir())
     assert [(file.name, file.read_text()) for file in manifests] == [
         ("f1.json", '{"a":1}'),

@@ -10,7 +10,7 @@ import pytest
 
 from sequence_platform.plan.plan import KEY_ORDER, Window
 from sequence_platform.ports import Lake, TableSpec
-from sequence_platform_tests.backends import LAKES
+from sequence_platform_tests.backends import LakePlace
 from sequence_platform_tests.conformance.lakes import (
     CLICKS,
     DAY,
@@ -52,12 +52,10 @@ PRICE_ROWS = pl.DataFrame(
 )
 
 
-@pytest.fixture(scope="module", params=sorted(LAKES))
-def lake(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lake]:
+@pytest.fixture(scope="module")
+def lake(shared_place: LakePlace) -> Iterator[Lake]:
     """Three days of clicks in whole files; of saves, where corrections have removed a row."""
-    with LAKES[request.param](tmp_path_factory.mktemp("lake")).open() as lake:
+    with shared_place.open() as lake:
         lake.ensure_tables([CLICKS, SAVES, NAMED, PRICES, HOME])
         first = click(2, "b", START), click(1, "a", START + HOUR), click(2, "a", START)
         build(lake, CLICKS, DAY, clicks(*first))

@@ -84,16 +84,18 @@ class Project:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def make_project(root: Path, days: int, definitions: str = DEFINITIONS) -> Project:
-    """Write a project whose sources hold ``days`` days from START."""
+def make_project(root: Path, days: int, start: date = START) -> Project:
+    """Write a project whose sources hold some days from its start."""
     for name in ("definitions", "clicks", "saves"):
         (root / name).mkdir(parents=True)
-    (root / "definitions" / "feed.py").write_text(definitions)
+    since = f"date({start.year}, {start.month}, {start.day})"
+    text = DEFINITIONS.replace("date(2026, 1, 1)", since)
+    (root / "definitions" / "feed.py").write_text(text)
     pl.DataFrame({"pin_id": [1, 2], "topic": ["cats", "boats"]}).write_parquet(
         root / "pins.parquet"
     )
     settings = Settings(home=root / "home", definitions=root / "definitions", source_root=root)
     project = Project(root, settings)
     for n in range(days):
-        project.write_day(START + n * DAY)
+        project.write_day(start + n * DAY)
     return project

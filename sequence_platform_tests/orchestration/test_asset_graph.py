@@ -93,6 +93,7 @@ def test_columns_are_shown_with_their_types_and_where_they_come_from(
     schema = metadata(definitions, "enriched/click", "dagster/column_schema")
     assert isinstance(schema, dg.TableSchema)
     assert {c.name: c.type for c in schema.columns} == {
+        "day": "Date",
         "entity": "Int64",
         "event_id": "String",
         "event_time": "Datetime(time_unit='us', time_zone='UTC')",

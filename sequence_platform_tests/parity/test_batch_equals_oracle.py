@@ -60,7 +60,11 @@ TIMES = st.sampled_from(
     [*[D0 + n * DAY + at for at in MOMENTS for n in range(4)], None, IMPOSSIBLE[0]]
 )
 AS_OF = st.sampled_from(
-    [D0 + DAY, *[D0 + n * DAY + at for at in (timedelta(0), timedelta(hours=12), US) for n in range(6)], D0 + 80 * DAY]
+    [
+        D0 + DAY,
+        *[D0 + n * DAY + at for at in (timedelta(0), timedelta(hours=12), US) for n in range(6)],
+        D0 + 80 * DAY,
+    ]
 )
 EVER = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 CLOCK = FixedClock(datetime(2024, 6, 1, tzinfo=UTC))
@@ -225,7 +229,9 @@ def check_sequences(lake: Lake, history: History, plan: Plan) -> None:
 
 
 def check_reads(lake: Lake, history: History, plan: Plan, as_of: datetime) -> None:
-    rows = {name: [row for part in history.days(name).values() for row in part.rows] for name in EVENTS}
+    rows = {
+        name: [row for part in history.days(name).values() for row in part.rows] for name in EVENTS
+    }
     for drawn in history.sequences:
         found = offline.read_sequences(lake, plan.sequences[drawn.plan.name], as_of=as_of)
         assert comparable(found.to_dicts()) == comparable(oracle.assemble(drawn.twin, rows, as_of))

@@ -141,7 +141,7 @@ class FileSource:
         scratch = self.split_root / "scratch"
         reader = Reader(form, self.schema, self.definition.missing_columns, scratch)
         yield from reader.read(file)
-        if [file.identity] != [again.identity for again in find_files(file.path, self.root)]:
+        if file.is_local and find_files(file.path, self.root) != [file]:
             raise StoreError(
                 "a file changed while it was being read",
                 where=file.name,

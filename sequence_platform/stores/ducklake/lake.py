@@ -15,6 +15,7 @@ from sequence_platform.stores.ducklake import checks, manifests, read
 from sequence_platform.stores.ducklake.commit import commit_partition
 from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
 from sequence_platform.stores.ducklake.maintenance import maintain
+from sequence_platform.stores.ducklake.scan import FileCache
 from sequence_platform.stores.ducklake.schema import ensure_tables
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.stage import stage
@@ -44,6 +45,7 @@ class DuckLakeLake:
     ) -> None:
         resources = Resources(memory_limit_mb, threads, temp_directory)
         self._session = Session(LakeAddress.of(catalog, data_path), resources, read_only=read_only)
+        self._cache = FileCache()
         if not read_only:
             try:
                 ensure_tables(self._session, ())
@@ -88,9 +90,16 @@ class DuckLakeLake:
         entities: pl.Series | None = None,
         between: tuple[object, object] | None = None,
     ) -> pl.DataFrame:
-        """Return rows with event_time in ``window``, sorted by (entity, event_time, event_id)."""
+        """Return the rows with event_time in ``window``, in no particular order."""
         return read.read_events(
-            self._session, spec, columns, window, active=active, entities=entities, between=between
+            self._session,
+            self._cache,
+            spec,
+            columns,
+            window,
+            active=active,
+            entities=entities,
+            between=between,
         )
 
     def entity_counts(

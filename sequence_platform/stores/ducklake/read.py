@@ -10,7 +10,7 @@ import polars as pl
 from sequence_platform.plan.plan import Window
 from sequence_platform.ports import TableSpec
 from sequence_platform.stores.ducklake.platform_tables import LEDGER, LEDGER_COLUMNS
-from sequence_platform.stores.ducklake.scan import read_scanned, scan_window
+from sequence_platform.stores.ducklake.scan import FileCache, read_files
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.sql import (
     columns_of,
@@ -25,6 +25,7 @@ from sequence_platform.stores.ducklake.types import from_stored, stored_dtype
 
 def read_events(  # noqa: PLR0913 - the port's arguments
     session: Session,
+    cache: FileCache,
     spec: TableSpec,
     columns: Sequence[str],
     window: Window,
@@ -38,8 +39,8 @@ def read_events(  # noqa: PLR0913 - the port's arguments
         if active is not None:
             who = _active_entities(session, spec, *active)
             entities = who if entities is None else who.filter(who.is_in(entities.implode()))
-        scan = scan_window(session, spec, window, _ledger_rows(session, spec, window))
-        found = None if scan is None else read_scanned(scan, columns, entities, between)
+        held = _ledger_rows(session, spec, window)
+        found = read_files(session, cache, spec, columns, window, entities, between, held)
         if found is None:
             found = _query_events(session, spec, columns, window, entities, between)
     return from_stored(found, _types(spec, columns))

@@ -7,6 +7,7 @@ against the ledger, not assumed; everything else is read through DuckLake.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import date
 
@@ -20,53 +21,99 @@ from sequence_platform.stores.ducklake.types import stored_dtype
 
 DAY_FOLDER = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
 
+CACHED_ROWS = 1_000_000
+"""Rows of decoded files kept, so that the next day of a backfill reads one new file and not its whole lookback."""
 
-def scan_window(
-    session: Session, spec: TableSpec, window: Window, rows: int
-) -> pl.LazyFrame | None:
-    """Return the rows of a table's days as a lazy frame, or None where files are not the whole truth.
 
-    Args:
-        session: The lake.
-        spec: A daily table.
-        window: Rows outside it, of the same days, are left out.
-        rows: How many rows the ledger says those days hold.
-    """
-    files = _files(session, spec, days_of(window))
-    if not files:
-        return None
-    stored = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
-    scan = pl.scan_parquet(
-        files,
-        schema=stored,
+class FileCache:
+    """The newest decoded columns of files. A file of the lake never changes, so neither does what is kept."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[tuple[str, tuple[str, ...]], pl.DataFrame] = OrderedDict()
+        self._rows = 0
+
+    def read(
+        self, files: Sequence[str], columns: tuple[str, ...], schema: pl.Schema
+    ) -> pl.DataFrame:
+        """Return columns of files, one after the other."""
+        return pl.concat([self._read(path, columns, schema) for path in files])
+
+    def _read(self, path: str, columns: tuple[str, ...], schema: pl.Schema) -> pl.DataFrame:
+        key = (path, columns)
+        frame = self._frames.pop(key, None)
+        if frame is None:
+            frame = scan([path], schema).select(columns).collect()
+            self._rows += frame.height
+        self._frames[key] = frame
+        while self._rows > 2 * CACHED_ROWS:
+            self._rows -= self._frames.popitem(last=False)[1].height
+        return frame
+
+
+def scan(files: Sequence[str], schema: pl.Schema) -> pl.LazyFrame:
+    """Return files of a table as a lazy frame; columns younger than a file are null."""
+    return pl.scan_parquet(
+        list(files),
+        schema=schema,
         missing_columns="insert",
         extra_columns="ignore",
         hive_partitioning=False,
     )
-    try:
-        held = scan.select(pl.len()).collect().item()
-    except pl.exceptions.PolarsError:
-        return None  # written by another hand (merged, say), in types that only DuckLake maps
-    if held != rows:
-        return None
-    return scan.filter(pl.col("event_time").is_between(window.start, window.end, closed="left"))
 
 
-def read_scanned(
-    scan: pl.LazyFrame,
+def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
+    session: Session,
+    cache: FileCache,
+    spec: TableSpec,
     columns: Sequence[str],
+    window: Window,
     entities: pl.Series | None,
     between: tuple[object, object] | None,
+    ledger_rows: int,
 ) -> pl.DataFrame | None:
-    """Return columns of some entities' rows; None where the files turn out to have other types."""
-    if between is not None:
-        scan = scan.filter(pl.col("entity").is_between(*(pl.lit(value) for value in between)))
-    if entities is not None:
-        scan = scan.filter(pl.col("entity").is_in(entities.implode()))
-    try:
-        return scan.select(columns).collect().rechunk()
-    except pl.exceptions.SchemaError:
+    """Return the rows of a window, or None where files are not the whole truth.
+
+    Args:
+        session: The lake.
+        cache: Of decoded files; used where the window's days hold at most CACHED_ROWS.
+        spec: A daily table.
+        columns: What to return.
+        window: Of event_time.
+        entities: Only these.
+        between: Only entities in this closed range.
+        ledger_rows: How many rows the ledger says the window's days hold.
+    """
+    files = _files(session, spec, days_of(window))
+    if not files:
         return None
+    schema = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
+    needed = tuple(name for name in schema if name in {*columns, "entity", "event_time"})
+    try:
+        if ledger_rows <= CACHED_ROWS:
+            decoded = cache.read(files, needed, schema)
+            rows, held = decoded.lazy(), decoded.height
+        else:
+            rows = scan(files, schema)
+            held = rows.select(pl.len()).collect().item()
+        if held != ledger_rows:
+            return None
+        return _narrowed(rows, window, entities, between).select(columns).collect().rechunk()
+    except pl.exceptions.SchemaError:
+        return None  # written by another hand (merged, say), in types that only DuckLake maps
+
+
+def _narrowed(
+    rows: pl.LazyFrame,
+    window: Window,
+    entities: pl.Series | None,
+    between: tuple[object, object] | None,
+) -> pl.LazyFrame:
+    rows = rows.filter(pl.col("event_time").is_between(window.start, window.end, closed="left"))
+    if between is not None:
+        rows = rows.filter(pl.col("entity").is_between(*(pl.lit(value) for value in between)))
+    if entities is not None:
+        rows = rows.filter(pl.col("entity").is_in(entities.implode()))
+    return rows
 
 
 def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:

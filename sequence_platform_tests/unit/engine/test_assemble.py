@@ -37,7 +37,12 @@ SAVE = event_type("save", vector=Vector(2))
 
 
 def compiled(**policy: Any) -> SequencePlan:
-    given: dict[str, Any] = {"name": "feed", "owner": "team:tests", "events": [VIEW, SAVE], "columns": ["item"]}
+    given: dict[str, Any] = {
+        "name": "feed",
+        "owner": "team:tests",
+        "events": [VIEW, SAVE],
+        "columns": ["item"],
+    }
     return compile_plan([Located("tests.py", Sequence(**(given | policy)))]).sequences["feed"]
 
 
@@ -47,7 +52,13 @@ def at(minutes: float) -> datetime:
 
 def row(event_id: str, minutes: float, **changes: Any) -> Row:
     time = at(minutes)
-    envelope = {"entity": "ann", "event_id": event_id, "event_time": time, "arrival_time": time, "revision": 0}
+    envelope = {
+        "entity": "ann",
+        "event_id": event_id,
+        "event_time": time,
+        "arrival_time": time,
+        "revision": 0,
+    }
     return envelope | {"item": 1} | changes
 
 
@@ -117,13 +128,21 @@ def test_event_types_without_rows_may_be_left_out() -> None:
 
 
 def test_an_entity_whose_events_are_all_cut_gives_no_row() -> None:
-    rows = run(compiled(quotas={"view": 0}), view=[row("1", 0), row("2", 0, entity="bob")], save=[row("3", 0)])
+    rows = run(
+        compiled(quotas={"view": 0}),
+        view=[row("1", 0), row("2", 0, entity="bob")],
+        save=[row("3", 0)],
+    )
     assert rows.select("entity", "event_id").rows() == [("ann", ["3"])]
 
 
 def test_vectors_stay_out_of_snapshots_unless_asked_for() -> None:
     assert "vector" not in run(compiled(columns=["vector"]), save=[row("1", 0)]).columns
-    rows = run(compiled(columns=["vector"], late=()), save=[row("1", 0, vector=[0.5, 1.0])], view=[row("2", 1)])
+    rows = run(
+        compiled(columns=["vector"], late=()),
+        save=[row("1", 0, vector=[0.5, 1.0])],
+        view=[row("2", 1)],
+    )
     assert rows["vector"].to_list() == [[[0.5, 1.0], None]]
 
 
@@ -139,11 +158,15 @@ def test_events_of_one_moment_go_by_type_and_then_by_the_bytes_of_their_id() -> 
 def test_the_order_of_types_is_that_of_the_definition() -> None:
     events = {"view": [row("1", 0)], "save": [row("1", 0)]}
     assert run(compiled(), **events)["event_type"].to_list() == [["view", "save"]]
-    assert run(compiled(events=[SAVE, VIEW]), **events)["event_type"].to_list() == [["save", "view"]]
+    assert run(compiled(events=[SAVE, VIEW]), **events)["event_type"].to_list() == [
+        ["save", "view"]
+    ]
 
 
 def test_time_goes_before_type() -> None:
-    assert ids(run(compiled(), view=[row("late", 1)], save=[row("early", 0.5)])) == [["early", "late"]]
+    assert ids(run(compiled(), view=[row("late", 1)], save=[row("early", 0.5)])) == [
+        ["early", "late"]
+    ]
 
 
 # ---- which events count
@@ -190,13 +213,19 @@ def test_the_same_id_in_two_event_types_is_two_events() -> None:
 
 
 def test_max_length_keeps_the_newest_of_the_merged_sequence() -> None:
-    rows = run(compiled(max_length=2), view=[row("1", 1), row("3", 3)], save=[row("0", 0), row("2", 2)])
+    rows = run(
+        compiled(max_length=2), view=[row("1", 1), row("3", 3)], save=[row("0", 0), row("2", 2)]
+    )
     assert ids(rows) == [["2", "3"]]
     assert cut(rows) == {"max_length": 2}
 
 
 def test_a_quota_keeps_the_newest_of_its_type() -> None:
-    rows = run(compiled(quotas={"view": 1}), view=[row("1", 1), row("3", 3)], save=[row("0", 0), row("2", 2)])
+    rows = run(
+        compiled(quotas={"view": 1}),
+        view=[row("1", 1), row("3", 3)],
+        save=[row("0", 0), row("2", 2)],
+    )
     assert ids(rows) == [["0", "2", "3"]]
     assert cut(rows) == {"quotas": 1}
 
@@ -208,13 +237,23 @@ def test_a_session_ends_after_a_longer_pause_of_the_merged_sequence() -> None:
     rows = run(compiled(sessions=sessions), view=views, save=saves)
     assert ids(rows) == [["91"]]
     assert cut(rows) == {"sessions": 3}
-    two = run(compiled(sessions=Sessions(gap=timedelta(minutes=30), keep=2)), view=views, save=saves)
+    two = run(
+        compiled(sessions=Sessions(gap=timedelta(minutes=30), keep=2)), view=views, save=saves
+    )
     assert ids(two) == [["0", "30", "60", "91"]]
 
 
-@pytest.mark.parametrize(("keep", "expected"), [("first", ["1", "3", "4"]), ("last", ["2", "3", "5"])])
+@pytest.mark.parametrize(
+    ("keep", "expected"), [("first", ["1", "3", "4"]), ("last", ["2", "3", "5"])]
+)
 def test_of_consecutive_repeats_one_stays(keep: Any, expected: list[str]) -> None:
-    views = [row("1", 1, item=7), row("2", 2, item=7), row("3", 3, item=8), row("4", 4, item=7), row("5", 5, item=7)]
+    views = [
+        row("1", 1, item=7),
+        row("2", 2, item=7),
+        row("3", 3, item=8),
+        row("4", 4, item=7),
+        row("5", 5, item=7),
+    ]
     rows = run(compiled(dedupe=Dedupe(by="item", keep=keep)), view=views)
     assert ids(rows) == [expected]
     assert cut(rows) == {"dedupe": 2}
@@ -234,14 +273,18 @@ def test_repeats_may_be_of_different_types_unless_the_type_is_part_of_the_key() 
 def test_a_key_of_several_columns_agrees_in_all_of_them() -> None:
     pairs = [(1, "b"), (2, "a"), (2, "a"), (1, "a"), (2, "b")]
     views = [row(str(n), n, item=item, surface=surface) for n, (item, surface) in enumerate(pairs)]
-    sequence = compiled(columns=["item", "surface"], dedupe=Dedupe(by=["item", "surface"], within=timedelta(days=1)))
+    sequence = compiled(
+        columns=["item", "surface"], dedupe=Dedupe(by=["item", "surface"], within=timedelta(days=1))
+    )
     assert ids(run(sequence, view=views)) == [["0", "2", "3", "4"]]
 
 
 @pytest.mark.parametrize("within", ["consecutive", timedelta(days=1)])
 def test_a_null_in_the_key_repeats_nothing(within: Any) -> None:
     views = [row("1", 1, item=None), row("2", 2, item=None)]
-    assert ids(run(compiled(dedupe=Dedupe(by=["item", "event_type"], within=within)), view=views)) == [["1", "2"]]
+    assert ids(
+        run(compiled(dedupe=Dedupe(by=["item", "event_type"], within=within)), view=views)
+    ) == [["1", "2"]]
 
 
 def test_a_column_that_an_event_type_lacks_is_null_and_repeats_nothing() -> None:
@@ -257,16 +300,22 @@ def test_a_column_that_an_event_type_lacks_is_null_and_repeats_nothing() -> None
         ("first", ["1", "b", "3"]),
     ],
 )
-def test_a_repeat_within_a_duration_goes_whatever_stands_between(keep: Any, expected: list[str]) -> None:
+def test_a_repeat_within_a_duration_goes_whatever_stands_between(
+    keep: Any, expected: list[str]
+) -> None:
     views = [row("1", 0, item=7), row("b", 5, item=8), row("2", 10, item=7), row("3", 20.5, item=7)]
-    rows = run(compiled(dedupe=Dedupe(by="item", keep=keep, within=timedelta(minutes=10))), view=views)
+    rows = run(
+        compiled(dedupe=Dedupe(by="item", keep=keep, within=timedelta(minutes=10))), view=views
+    )
     assert ids(rows) == [expected]
 
 
 @pytest.mark.parametrize(("keep", "survivor"), [("last", "4"), ("first", "1")])
 def test_a_burst_collapses_into_one_however_long_it_lasts(keep: Any, survivor: str) -> None:
     views = [row("1", 0), row("2", 6), row("3", 12), row("4", 18)]
-    rows = run(compiled(dedupe=Dedupe(by="item", keep=keep, within=timedelta(minutes=10))), view=views)
+    rows = run(
+        compiled(dedupe=Dedupe(by="item", keep=keep, within=timedelta(minutes=10))), view=views
+    )
     assert ids(rows) == [[survivor]]
 
 
@@ -297,7 +346,9 @@ def test_dedupe_measures_between_the_events_that_sessions_left() -> None:
 
 def test_quotas_count_after_dedupe() -> None:
     views = [row("1", 1, item=1), row("2", 2, item=2), row("3", 3, item=2)]
-    assert ids(run(compiled(dedupe=Dedupe(by="item"), quotas={"view": 2}), view=views)) == [["1", "3"]]
+    assert ids(run(compiled(dedupe=Dedupe(by="item"), quotas={"view": 2}), view=views)) == [
+        ["1", "3"]
+    ]
 
 
 # ---- derived columns
@@ -311,7 +362,12 @@ def test_derived_columns_see_the_final_sequence_of_one_entity() -> None:
         "total": pl.col("item").sum(),
         "one": pl.lit(1, pl.Int8),
     }
-    views = [row("1", 0, item=100), row("2", 1, item=2), row("3", 3, item=3), row("4", 9, item=4, entity="bob")]
+    views = [
+        row("1", 0, item=100),
+        row("2", 1, item=2),
+        row("3", 3, item=3),
+        row("4", 9, item=4, entity="bob"),
+    ]
     rows = run(compiled(max_length=2, derived=derived), view=views)
     assert rows.select(*derived).rows() == [
         ([None, 120], [0, 1], [None, 2], [5, 5], [1, 1]),

@@ -1,0 +1,150 @@
+"""Commands about what was built, on a lake of one day."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from sequence_platform.catalog import load_plan
+from sequence_platform.cli.lake_commands import first_day
+from sequence_platform.clock import FixedClock
+from sequence_platform.runtimes.batch import build_events, build_sequence
+from sequence_platform.settings import Settings
+from sequence_platform.wiring import open_platform
+from sequence_platform_tests.unit.cli.conftest import FIRST, Shell
+
+CLOCK = FixedClock(datetime(2026, 4, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def built(shell: Shell) -> Shell:
+    settings = Settings(
+        home=shell.root / "home", definitions=shell.root / "definitions", source_root=shell.root
+    )
+    with open_platform(settings, clock=CLOCK) as platform:
+        event, sequence = platform.plan.events["click"], platform.plan.sequences["feed"]
+        build_events(platform.lake, platform.source_of("click"), event, FIRST, CLOCK)
+        build_sequence(platform.lake, sequence, FIRST, CLOCK)
+    return shell
+
+
+def words(output: str) -> str:
+    """Return what was printed on one line: a narrow table's title is broken into several."""
+    return " ".join(output.split())
+
+
+def cells(output: str) -> list[list[str]]:
+    """Return the cells of a printed table, a list a row."""
+    return [
+        [cell.strip() for cell in line.replace("┃", "│").strip("│").split("│")]
+        for line in output.splitlines()
+        if line.startswith(("│", "┃"))
+    ]
+
+
+def test_status_says_what_is_built(built: Shell) -> None:
+    done = built.run("status")
+    assert done.exit_code == 0, done.output
+    head, clicks, feeds = cells(done.output)
+    assert head == [
+        *("table", "days", "first", "last", "rows", "MB", "dead letters", "stale days"),
+    ]
+    assert (clicks[:5], clicks[6:]) == (
+        ["enriched.click", "1", "2026-03-01", "2026-03-01", "3"],
+        ["0", ""],
+    )
+    assert feeds[:5] == ["sequences.feed", "1", "2026-03-01", "2026-03-01", "2"]
+
+
+def test_show_prints_the_newest_event_first(built: Shell) -> None:
+    done = built.run("show", "feed", "7")
+    assert done.exit_code == 0, done.output
+    assert "entity 7: the newest 2 of 2 events" in words(done.output)
+    assert cells(done.output) == [
+        ["event_time", "event_type", "pin"],
+        ["03-01 10:00:00", "click", "11"],
+        ["03-01 09:00:00", "click", "10"],
+    ]
+
+
+def test_show_takes_limit_columns_and_time(built: Shell) -> None:
+    one = built.run("show", "feed", "7", "--limit", "1", "--columns", "event_id")
+    assert "the newest 1 of 2 events" in words(one.output)
+    before = built.run("show", "feed", "7", "--as-of", "2026-03-01T10:00:00")
+    assert "the newest 1 of 1 events" in words(before.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["feed", "8"], 0, "8 has no events in feed then"),
+        (["feed", "me"], 2, "'me' is not an integer, as the entities of feed are"),
+        (["fed", "7"], 1, "close: 'feed'"),
+        (["feed", "7", "--columns", "pni"], 1, "close: 'pin'"),
+        (["feed", "7", "--as-of", "soon"], 2, "'soon' does not match"),
+    ],
+)
+def test_show_answers_what_is_not_there(
+    built: Shell, arguments: list[str], code: int, text: str
+) -> None:
+    done = built.run("show", *arguments)
+    assert done.exit_code == code, done.output
+    assert text in done.output
+
+
+def test_show_takes_entities_below_zero(built: Shell) -> None:
+    done = built.run("show", "feed", "--", "-3")
+    assert "entity -3: the newest 1 of 1 events" in words(done.output)
+
+
+@pytest.mark.parametrize("command", [["status"], ["show", "feed", "7"]])
+def test_before_anything_is_built_commands_say_so(shell: Shell, command: list[str]) -> None:
+    done = shell.run(*command)
+    assert done.exit_code == 1
+    assert "Error: " in done.output
+    assert "next: " in done.output
+
+
+def test_maintain_says_what_it_did(built: Shell) -> None:
+    done = built.run("maintain")
+    assert done.exit_code == 0, done.output
+    assert "snapshots expired" in done.output
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (["sequences/feed"], FIRST),
+        (["enriched/click"], FIRST),
+        (["enrichments/pins"], date(2026, 9, 9)),
+        ([], date(2026, 9, 9)),
+    ],
+)
+def test_a_backfill_starts_where_its_tables_do(
+    shell: Shell, tables: list[str], expected: date
+) -> None:
+    plan = load_plan(shell.root / "definitions")
+    assert first_day(plan, tables, default=date(2026, 9, 9)) == expected
+
+
+def test_settings_are_listed_without_passwords(shell: Shell) -> None:
+    done = shell.run(
+        "settings",
+        catalog="postgresql://me:secret@host/lake",
+        databases__warehouse="postgresql://me:secret@host/shop",
+        threads="3",
+    )
+    assert done.exit_code == 0, done.output
+    values = {row[0]: row[1] for row in cells(done.output)}
+    assert values["SEQUENCE_PLATFORM_THREADS"] == "3"
+    assert values["SEQUENCE_PLATFORM_CATALOG"] == "host/lake"
+    assert values["SEQUENCE_PLATFORM_DATABASES"] == "{'warehouse': '...'}"
+    assert "secret" not in done.output
+
+
+def test_a_setting_that_makes_no_sense_ends_the_command(shell: Shell) -> None:
+    done = shell.run("check", threads="many")
+    assert done.exit_code == 1
+    assert "threads" in done.output
+    assert "Traceback" not in done.output
