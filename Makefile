@@ -22,9 +22,10 @@ demo: $(VENV) ## Generate a month of shop events, build it through Dagster and s
 	$(BIN)/sequence-platform demo $(ARGS)
 
 ui: $(VENV) ## Open the Dagster UI on what was built (PORT=3000)
-	home="$${SEQUENCE_PLATFORM_HOME:-.sequence_platform}/dagster"; mkdir -p "$$home"; \
+	@home="$${SEQUENCE_PLATFORM_HOME:-.sequence_platform}/dagster"; mkdir -p "$$home"; \
 	[ -e "$$home/dagster.yaml" ] || cp dagster.yaml "$$home/"; \
 	export DAGSTER_HOME="$$(cd "$$home" && pwd)" PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	export PYTHONWARNINGS='ignore:Function `dev_command` is superseded'; \
 	echo "Dagster UI: http://127.0.0.1:$(PORT)   (Ctrl-C ends it)"; \
 	exec dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 

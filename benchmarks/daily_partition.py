@@ -1,8 +1,8 @@
 """A whole daily partition (read, enrich with a vector lookup, resolve, commit) against a hand-written script.
 
-The script does with Polars and DuckLake what a careful person would write for this one event type, without
-definitions, dead letters, counts or checks. Results are asserted equal. Runs are interleaved in one process; the lake and
-the files are the same for both.
+The script does with Polars and DuckLake what a careful person would write for this one event type,
+without definitions, dead letters, counts or checks. Results are asserted equal. Runs are
+interleaved in one process; the lake and the files are the same for both.
 
     python benchmarks/daily_partition.py [--rows 300000] [--runs 5]
 """

@@ -1,7 +1,8 @@
 """Peak memory is bounded by a bucket of entities, not by history: 20M events assembled within 2 GB.
 
-The process that builds has its address space left alone and its peak resident memory taken from the operating
-system; a quarter of the events, built with the same buckets, shows that the peak does not follow history.
+The process that builds has its address space left alone and its peak resident memory taken from
+the operating system; a quarter of the events, built with the same buckets, shows that the peak
+does not follow history.
 
     python benchmarks/memory.py [--events 20000000]
 """

@@ -64,7 +64,7 @@ def assemble(
 
 
 def _within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
-    """Return the rows of ``[start, end)``; the frame itself if that is all of them, as it mostly is."""
+    """Return the rows of ``[start, end)``; the frame itself if that is all, as it mostly is."""
     inside = rows.select(
         inside=pl.col("event_time").is_between(start, end, closed="left")
     ).to_series()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polars._typing import PolarsDataType
 
 EXACT_FLOAT = 2**53
-"""Beyond it, text such as ``9007199254740993.0`` would lose digits on its way through a float."""
+"""From it on, text such as ``9007199254740993.0`` would lose digits on its way through a float."""
 EXTRA_DIGITS = 6
 """Digits beyond those of a Decimal that are looked at, to refuse what has more than it can hold."""
 MAX_DIGITS = 38
@@ -97,7 +97,7 @@ def _integers(value: pl.Expr, found: pl.DataType, wanted: pl.DataType) -> Readin
         return [pl.when(value.floor() == value).then(value).cast(wanted, strict=False)]
     if found == pl.String:
         number = value.cast(pl.Float64, strict=False)
-        is_exact = (number.floor() == number) & (number.abs() <= EXACT_FLOAT)
+        is_exact = (number.floor() == number) & (number.abs() < EXACT_FLOAT)
         # Many tools write an integer column that has a null as 12.0.
         whole = pl.when(is_exact).then(number).cast(wanted, strict=False)
         return [value.cast(wanted, strict=False), whole]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import dagster as dg
 
@@ -45,17 +46,11 @@ def check_results(
 def _result(key: dg.AssetKey, name: str, reports: list[Report]) -> dg.AssetCheckResult:
     broken = _broken_by(name)
     bad = {str(report.day or report.table): broken(report) for report in reports if broken(report)}
-    return dg.AssetCheckResult(
-        asset_key=key,
-        check_name=name,
-        passed=not bad,
-        metadata={
-            "partitions": len(reports),
-            "bad_partitions": len(bad),
-            "violations": sum(bad.values()),
-            "violations_by_day": dict(list(bad.items())[:DAYS_SHOWN]),
-        },
-    )
+    metadata: dict[str, Any] = {"partitions": len(reports), "bad_partitions": len(bad)}
+    if bad:
+        metadata["violations"] = sum(bad.values())
+        metadata["violations_by_day"] = dict(list(bad.items())[:DAYS_SHOWN])
+    return dg.AssetCheckResult(asset_key=key, check_name=name, passed=not bad, metadata=metadata)
 
 
 def _broken_by(name: str) -> Callable[[Report], int]:

@@ -76,12 +76,12 @@ def materialize_whole(
     progress(report)
     yield dg.MaterializeResult(
         asset_key=context.asset_key,
-        metadata=report_metadata(report),
+        metadata=report_metadata(context, report),
         check_results=check_results(context.asset_key, checks, [report]),
     )
 
 
-def report_metadata(report: Report) -> dict[str, Any]:
+def report_metadata(context: dg.AssetExecutionContext, report: Report) -> dict[str, Any]:
     """Return a report as metadata of a materialization."""
     counts = report.counts
     metadata: dict[str, Any] = {
@@ -96,6 +96,7 @@ def report_metadata(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "version": report.version,
         "changed": report.changed,
+        "fingerprint": context.assets_def.get_asset_spec().code_version,
     }
     if counts.filtered:
         metadata["filtered_by_rule"] = dict(counts.filtered)
@@ -130,7 +131,7 @@ def _build(
 
 def _log(context: dg.AssetExecutionContext, where: str, report: Report) -> None:
     """Log the day now, so that a run that dies keeps it, and note its metadata for the end."""
-    key, metadata = str(report.day), report_metadata(report)
+    key, metadata = str(report.day), report_metadata(context, report)
     state = "" if report.changed else ", unchanged"
     text = f"{where}: {report.rows:,} rows in {report.seconds:.2f} s{state}"
     # The description is the event's line in the run's log: one stored event a day, not two.

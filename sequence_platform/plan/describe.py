@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -177,18 +177,9 @@ def _about(definition: EventType | Enrichment | Sequence) -> Json:
 
 def _source(source: Source) -> Json:
     return {"kind": type(source).__name__} | {
-        name: _plain(value) for name, value in asdict(source).items()
+        name: value.total_seconds() if isinstance(value, timedelta) else value
+        for name, value in asdict(source).items()
     }
-
-
-def _plain(value: object) -> object:
-    match value:
-        case timedelta():
-            return value.total_seconds()
-        case date() | datetime():
-            return value.isoformat()
-        case _:
-            return value
 
 
 def _types(schema: Mapping[str, pl.DataType]) -> list[list[str]]:

@@ -51,7 +51,7 @@ def output_type(expr: pl.Expr, schema: Mapping[str, pl.DataType]) -> pl.DataType
     try:
         dtype = pl.LazyFrame(schema=schema).select(expr.alias("x")).collect_schema()["x"]
     except (pl.exceptions.PolarsError, TypeError) as error:
-        raise ValueError(str(error).split("\n\n")[0]) from error
+        raise ValueError(f"{type(error).__name__}: {_first_line(error)}") from error
     if dtype.base_type() in {pl.Null, pl.Unknown, pl.Object}:
         msg = f"an expression of type {dtype}; cast it to the type meant"
         raise ValueError(msg)

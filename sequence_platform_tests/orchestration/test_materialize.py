@@ -7,6 +7,7 @@ from datetime import date
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
+from sequence_platform.catalog import load_plan
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.keys import range_tags
 from sequence_platform.plan.tables import sequence_table
@@ -94,6 +95,8 @@ def test_each_day_shows_its_own_numbers_as_the_latest(
     assert ordinary["bytes"] > 0
     assert ordinary["newest_event_time"] == 1767261600.0  # 2026-01-01 10:00 UTC
     assert ordinary["changed"] is True
+    plan = load_plan(project.settings.definitions)
+    assert ordinary["fingerprint"] == plan.events["click"].fingerprint
 
 
 def test_a_failed_day_does_not_lose_its_neighbours(

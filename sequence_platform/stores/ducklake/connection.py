@@ -13,7 +13,7 @@ import duckdb
 
 from sequence_platform.errors import StoreError
 from sequence_platform.stores.ducklake.failures import redacted, translated
-from sequence_platform.stores.ducklake.sql import CATALOG, text
+from sequence_platform.stores.ducklake.sql import CATALOG, CATALOG_TABLES, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,8 @@ def open_connection(
     """Return a connection in UTC with the lake attached; creates the catalog unless ``read_only``.
 
     Raises:
-        StoreError: an extension is absent, or the catalog is absent, locked, corrupt or of other data.
+        StoreError: an extension is absent, or the catalog is absent, locked, corrupt or of other
+            data.
     """
     _ensure_present(address, read_only=read_only)
     connection = duckdb.connect(config=dict(NO_EXTENSION_DOWNLOADS))
@@ -103,10 +104,12 @@ def open_connection(
             if resources.temp_directory is not None:
                 connection.execute(f"SET temp_directory = {text(resources.temp_directory)}")
             load_extensions(connection, address.extensions)
-            # icu is built into the Python package; without a fixed zone days would depend on the machine.
+            # icu is built into the Python package; without a fixed zone days would depend on the
+            # machine.
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
             _attach(connection, address, read_only=read_only)
-            # Views and macros name schemas, not the catalog, so that it may be attached as anything.
+            # Views and macros name schemas, not the catalog, so that it may be attached as
+            # anything.
             connection.execute(f"USE {CATALOG}")
     except BaseException:
         connection.close()
@@ -133,7 +136,8 @@ def load_extensions(connection: duckdb.DuckDBPyConnection, names: Sequence[str])
     """Load extensions from their installed wheels, else as installed for the user, else by a bounded download.
 
     Raises:
-        StoreError: one is neither installed nor to be had within seconds; the error says what to install.
+        StoreError: one is neither installed nor to be had within seconds; the error says what to
+            install.
     """
     for name in names:
         packaged = _packaged_extension(name)
@@ -157,7 +161,8 @@ def _packaged_extension(name: str) -> Path | None:
 
 
 def _download(name: str) -> None:
-    # In a process of its own: DuckDB cannot be interrupted while it waits for a network that does not answer.
+    # In a process of its own: DuckDB cannot be interrupted while it waits for a network that does
+    # not answer.
     command = [sys.executable, "-c", f"import duckdb; duckdb.execute('INSTALL {name}')"]
     try:
         subprocess.run(command, timeout=INSTALL_SECONDS, check=True, capture_output=True, text=True)  # noqa: S603
@@ -200,12 +205,37 @@ def _ensure_present(address: LakeAddress, *, read_only: bool) -> None:
 def _attach(
     connection: duckdb.DuckDBPyConnection, address: LakeAddress, *, read_only: bool
 ) -> None:
-    options = [f"DATA_PATH {text(address.data_path)}", f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS}"]
-    if not address.is_postgres:
-        options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {BUSY_TIMEOUT_MS}"]
+    kind = "postgres" if address.is_postgres else "sqlite"
+    options = [
+        f"DATA_PATH {text(address.data_path)}",
+        f"DATA_INLINING_ROW_LIMIT {INLINED_ROWS}",
+    ]
     if read_only:
         options.append("READ_ONLY")
-    kind = "postgres" if address.is_postgres else "sqlite"
-    connection.execute(
-        f"ATTACH {text(f'ducklake:{kind}:{address.catalog}')} AS {CATALOG} ({', '.join(options)})"
-    )
+    if not address.is_postgres:
+        options.append(f"META_BUSY_TIMEOUT {BUSY_TIMEOUT_MS}")
+    if not (address.is_postgres or read_only):
+        options.append("META_JOURNAL_MODE 'WAL'")
+    attach = f"ATTACH {text(f'ducklake:{kind}:{address.catalog}')} AS {CATALOG}"
+    try:
+        connection.execute(f"{attach} ({', '.join(options)})")
+    except duckdb.Error as error:
+        if "existing data path" not in str(error):
+            raise
+        connection.execute(f"{attach} ({', '.join(options)}, OVERRIDE_DATA_PATH true)")
+        if not _has_moved_with_its_data(connection, address):
+            raise
+
+
+def _has_moved_with_its_data(connection: duckdb.DuckDBPyConnection, address: LakeAddress) -> bool:
+    """Return whether a file of the lake is where it should be under a new data path."""
+    found = connection.execute(
+        f"SELECT s.path || t.path || f.path FROM {CATALOG_TABLES}.ducklake_data_file f "
+        f"JOIN {CATALOG_TABLES}.ducklake_table t USING (table_id) "
+        f"JOIN {CATALOG_TABLES}.ducklake_schema s USING (schema_id) "
+        "WHERE f.end_snapshot IS NULL LIMIT 1"
+    ).fetchone()
+    if found is None:
+        return True
+    files = connection.execute("SELECT count(*) FROM glob(?)", [address.data_path + found[0]])
+    return files.fetchone() == (1,)

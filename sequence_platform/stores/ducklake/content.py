@@ -27,7 +27,8 @@ def parquet(spec: TableSpec, files: Sequence[str]) -> str:
 def content_hash(session: Session, columns: pl.Schema, source: str, **frames: pl.DataFrame) -> str:
     """Return a hash of a multiset of rows: how many, and the sum and the exclusive or of the hashes of each.
 
-    Rows hash the same in a staged file, in the lake and in a frame, whatever their order. ``source`` may name ``frames``.
+    Rows hash the same in a staged file, in the lake and in a frame, whatever their order.
+    ``source`` may name ``frames``.
     """
     values = ", ".join(
         f"{quoted(name)}::{lake_type(dtype, name)}" for name, dtype in columns.items()

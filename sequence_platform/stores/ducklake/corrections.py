@@ -1,7 +1,8 @@
 """Corrections across partitions: which rows lose to a correction of another day, and their removal, counted exactly.
 
-A correction beats a row of the same (entity, event_id) whose (revision, arrival_time, removes, event_time) is smaller.
-Between commits no stored row is beaten by a stored correction of another day, whatever the order of the commits.
+A correction beats a row of the same (entity, event_id) whose (revision, arrival_time, removes,
+event_time) is smaller. Between commits no stored row is beaten by a stored correction of another
+day, whatever the order of the commits.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def stored_corrections(session: Session, spec: TableSpec, condition: str) -> pl.
     """Return the stored corrections under a condition."""
     stored = corrections_of(spec)
     if not session.has_held_rows(stored.name):
-        # Most event types are never corrected, and DuckLake is slow (25 ms) to scan a table that never held a row.
+        # Most event types are never corrected, and DuckLake is slow (25 ms) to scan a table that
+        # never held a row.
         return pl.DataFrame(schema=stored.columns)
     return session.query(
         f"SELECT {columns_of(stored.columns)} FROM {table(stored.name)} WHERE {condition}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import duckdb
+import polars as pl
 
 from sequence_platform.errors import SequencePlatformError, StoreError
 
@@ -15,39 +16,35 @@ PASSWORD = re.compile(r"(?<=:)[^:@/\s]+(?=@)|(?<=password=)\S+")
 
 NEXT_STEPS = (
     (
-        r"no space left|disk quota|file too large|could not write all",
-        "free space on the disk of the lake and run again",
+        r"no space left|disk quota|file too large|could not write all|disk is full",
+        "free space on the lake's disk, then run again",
     ),
+    (r"is locked", "end the process that holds the catalog, or wait, then run again"),
     (
-        r"database is locked|database table is locked",
-        "end the process that holds the catalog, or wait and run again",
+        r"not a database|malformed|is not a ducklake",
+        "check the path; if the catalog is damaged, restore catalog and data from one backup",
     ),
+    (r"out of memory|memory limit", "raise memory_limit_mb, or read fewer columns or days"),
     (
-        r"not a database|malformed|disk image",
-        "restore the catalog from a backup of before the damage, with its data",
-    ),
-    (
-        r"out of memory|memory limit",
-        "raise memory_limit_mb, or read fewer columns or a shorter window",
+        r"existing data path",
+        "use the data path that the catalog names, or move the data to the new",
     ),
     (
         r"permission denied|readonly|read-only",
-        "give the process write access, or open the lake with read_only=True",
+        "give the process access, or open with read_only=True",
     ),
+    (r"database .* does not exist", "create the database, or correct the address"),
     (
-        r"could not connect|connection refused|connection to server|server closed",
+        r"connection to server|could not connect|server closed",
         "start PostgreSQL, check the address",
     ),
     (
-        r"does not exist",
-        "create the tables with the definitions that are read now, or check the name",
+        r"ducklake at .* does not exist|table with name .* does not exist",
+        "build a partition first, or check the name",
     ),
-    (
-        r"no such file|cannot open file|unable to open|could not open|http",
-        "check the path, and that the data is there",
-    ),
+    (r"no such file|cannot open|unable to open|could not open|http", "check the path and its data"),
 )
-"""Cause, as a pattern of the vendor's text, and what to do."""
+"""Cause, as a pattern of the vendor's text, and what to do; the first that fits."""
 
 RETRYABLE = re.compile(
     r"locked|conflict|connection|timed out|no space left|out of memory", re.IGNORECASE
@@ -80,5 +77,5 @@ def translated(operation: str, where: str) -> Iterator[None]:
         yield
     except SequencePlatformError:
         raise
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, pl.exceptions.PolarsError, OSError) as error:
         raise failure(operation, where, error) from error

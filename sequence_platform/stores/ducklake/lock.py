@@ -1,6 +1,7 @@
 """The one lock that every writer of a lake holds: flock beside a SQLite catalog, an advisory lock in PostgreSQL.
 
-It is correctness, not speed: without it two writers of one new partition can both commit. Both kinds are freed by the
+It is correctness, not speed: without it two writers of one new partition can both commit. Both
+  kinds are freed by the
 system when their process dies.
 """
 

@@ -1,6 +1,7 @@
 """Maintenance: fewer and fuller files, old snapshots forgotten, files that nobody needs deleted.
 
-Every step is a transaction of its own under the writers' lock, so that commits get their turn in between.
+Every step is a transaction of its own under the writers' lock, so that commits get their turn in
+between.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ def maintain(
 ) -> Maintenance:
     """Merge, rewrite, expire and clean; see ``ports.LakeKeeper.maintain``.
 
-    Files are deleted only when they have been useless for ``orphans_older_than``: a reader may still be at them, and a
-    file that a running writer has staged belongs to no snapshot yet.
+    Files are deleted only when they have been useless for ``orphans_older_than``: a reader may
+    still be at them, and a file that a running writer has staged belongs to no snapshot yet.
     """
     files_before, bytes_before, snapshots_before = _measured(session)
     for schema, plain in _tables_with_files(session):
@@ -54,7 +55,8 @@ def _step(session: Session, message: str, call: str) -> None:
 
 
 def _before(age: timedelta) -> str:
-    # The catalog's own clock: it has stamped the snapshots, and the plan has no say in housekeeping.
+    # The catalog's own clock: it has stamped the snapshots, and the plan has no say in
+    # housekeeping.
     return f"older_than => now() - {interval(age)}"
 
 

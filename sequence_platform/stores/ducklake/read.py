@@ -9,6 +9,7 @@ import polars as pl
 
 from sequence_platform.plan.plan import Window
 from sequence_platform.ports import TableSpec
+from sequence_platform.stores.ducklake.failures import translated
 from sequence_platform.stores.ducklake.platform_tables import LEDGER, LEDGER_COLUMNS
 from sequence_platform.stores.ducklake.scan import FileCache, read_files
 from sequence_platform.stores.ducklake.session import Session
@@ -35,7 +36,7 @@ def read_events(  # noqa: PLR0913 - the port's arguments
     between: tuple[object, object] | None,
 ) -> pl.DataFrame:
     """Return rows of an enriched table; see ``ports.LakeReader.read_events``."""
-    with session.snapshot():
+    with session.snapshot(), translated(f"read {spec.name}", session.address.data_path):
         if active is not None:
             who = _active_entities(session, spec, *active)
             entities = who if entities is None else who.filter(who.is_in(entities.implode()))

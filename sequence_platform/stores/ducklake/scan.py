@@ -1,6 +1,7 @@
 """Events read by Polars straight from the lake's files: several times faster than through SQL.
 
-Only where the files alone are the table: in a folder, with no deleted or inlined rows. What holds is checked
+Only where the files alone are the table: in a folder, with no deleted or inlined rows. What holds
+  is checked
 against the ledger, not assumed; everything else is read through DuckLake.
 """
 

@@ -1,6 +1,7 @@
 """Polars types and the lake's: how each is stored, and back. Refuses types the lake would hold as something else.
 
-Vectors are FLOAT[] in the lake (DuckLake 1.0 refuses FLOAT[n]) and Arrays in frames; enums and categoricals are text.
+Vectors are FLOAT[] in the lake (DuckLake 1.0 refuses FLOAT[n]) and Arrays in frames; enums and
+categoricals are text.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def lake_type(dtype: pl.DataType, where: str) -> str:
     """Return the lake's type for a Polars type.
 
     Raises:
-        FrameSchemaError: the lake cannot hold it (durations, nulls, objects, half floats, 128-bit integers).
+        FrameSchemaError: the lake cannot hold it (durations, nulls, objects, half floats, 128-bit
+            integers).
     """
     match dtype:
         case pl.Array() | pl.List():

@@ -148,3 +148,31 @@ def test_a_setting_that_makes_no_sense_ends_the_command(shell: Shell) -> None:
     assert done.exit_code == 1
     assert "threads" in done.output
     assert "Traceback" not in done.output
+
+
+def test_backfill_builds_a_sequence_and_all_it_is_made_from(shell: Shell) -> None:
+    day = ("--from", "2026-03-01", "--to", "2026-03-01")
+    first, again = shell.run("backfill", "feed", *day), shell.run("backfill", "feed", *day)
+    assert first.exit_code == 0, first.output
+    assert "2 partitions in " in first.output
+    assert ", 2 of them changed" in first.output
+    assert [row[:3] for row in cells(first.output)[1:]] == [
+        ["enriched.click", "1", "3"],
+        ["sequences.feed", "1", "2"],
+    ]
+    assert ", 0 of them changed" in again.output
+
+
+def test_a_backfill_names_the_days_that_failed_and_builds_the_others(shell: Shell) -> None:
+    done = shell.run("backfill", "enriched/click", "--from", "2026-03-01", "--to", "2026-03-02")
+    assert done.exit_code == 1
+    assert "Error: some of it failed; the rest is built" in done.output
+    assert "2026-03-02: no file matches" in done.output
+    (_, built) = cells(shell.run("status").output)
+    assert built[:4] == ["enriched.click", "1", "2026-03-01", "2026-03-01"]
+
+
+def test_a_backfill_of_something_else_names_the_closest(shell: Shell) -> None:
+    done = shell.run("backfill", "sequences/fed")
+    assert done.exit_code == 1
+    assert "close: 'sequences/feed'" in done.output

@@ -189,6 +189,12 @@ def test_a_column_is_asked_for_once() -> None:
             "one value an event, or one for all",
         ),
         (
+            {"derived": {"x": pl.col("event_id").cast(pl.Int64).unique()}},
+            "derived.x",
+            "another number of values than events",
+            "one value an event, or one for all",
+        ),
+        (
             {"derived": {"x": pl.col("pin_id").map_batches(lambda s: s, return_dtype=pl.Int64)}},
             "derived.x",
             "a Python function, which cannot be fingerprinted or checked",

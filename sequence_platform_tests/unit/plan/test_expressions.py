@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -16,6 +18,15 @@ from sequence_platform.plan.expressions import (
 )
 
 SCHEMA = {"a": pl.Int64(), "s": pl.String(), "t": pl.List(pl.Int64())}
+
+
+LOCK = Lock()
+"""A value that cannot be serialised."""
+
+
+def locked(lock: Any, values: pl.Series) -> pl.Series:
+    with lock:
+        return values
 
 
 def test_membership_does_not_depend_on_the_order_of_its_values() -> None:
@@ -45,6 +56,7 @@ def test_membership_in_a_column_is_left_alone() -> None:
         pl.struct("a", "s").map_batches(lambda v: v, return_dtype=pl.Int64),
         pl.when(pl.col("a").map_batches(lambda v: v, return_dtype=pl.Boolean)).then(1),
         pl.fold(pl.lit(0), lambda x, y: x + y, ["a"]),
+        pl.col("a").map_batches(partial(locked, LOCK), return_dtype=pl.Int64),
     ],
 )
 def test_python_functions_are_found_wherever_they_hide(expr: pl.Expr) -> None:
@@ -75,6 +87,7 @@ def test_the_type_of_an_expression_is_told_without_data() -> None:
     [
         (pl.col("s") + pl.col("t"), "add operation not supported"),
         (pl.col("s").dt.year(), "year"),
+        (pl.col("s").struct.field("x"), "StructFieldNotFoundError: x"),
         (pl.lit(None), "an expression of type Null; cast it to the type meant"),
     ],
 )

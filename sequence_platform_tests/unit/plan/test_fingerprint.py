@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +366,34 @@ def test_closures_and_static_methods_count() -> None:
     assert of_event(executor=above(1)) == of_event(executor=above(1))
     assert of_event(executor=above(1)) != of_event(executor=above(2))
     assert of_event(executor=Whole.all) != of_event()
+
+
+class Size(Enum):
+    SMALL = 1
+    LARGE = 9
+
+
+SIZE = Size.SMALL
+
+
+@dataclass(frozen=True)
+class Above:
+    low: int
+
+    def keep(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.filter(pl.col("dwell") > self.low * SIZE.value)
+
+
+def test_a_method_counts_with_its_object() -> None:
+    assert of_event(executor=Above(1).keep) == of_event(executor=Above(1).keep)
+    assert of_event(executor=Above(1).keep) != of_event(executor=Above(2).keep)
+
+
+def test_members_of_enums_have_a_stable_form() -> None:
+    def one(frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame.filter(pl.col("dwell") > SIZE.value)
+
+    assert len(of_event(executor=one)) == 32
 
 
 PROGRAM = """

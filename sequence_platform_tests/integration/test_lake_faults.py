@@ -1,0 +1,237 @@
+"""The lake under kill -9, rival writers, a full disk, and locked, corrupt or absent catalogs."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from sequence_platform.errors import StoreError
+from sequence_platform.stores.ducklake import connect_read_only
+from sequence_platform.stores.ducklake.connection import LakeAddress, Resources, open_connection
+from sequence_platform.stores.ducklake.lock import write_lock
+from sequence_platform_tests.backends import LAKES, LakePlace, lake_in_sqlite
+from sequence_platform_tests.conformance.lakes import (
+    CLICKS,
+    DAY,
+    NOON,
+    TOMORROW,
+    build,
+    click,
+    clicks,
+    days,
+    ids,
+    read_all,
+)
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+WRITER = Path(__file__).with_name("lake_writer.py")
+KILLS = 5
+SECONDS = 120.0
+
+TORN = """
+SELECT l.day, l.rows, r.rows, l.dead_lettered, d.letters, r.rounds, l.inputs, r.round
+FROM platform.partitions l
+LEFT JOIN (
+    SELECT day, count(*) AS rows, count(DISTINCT surface) AS rounds, any_value(surface) AS round
+    FROM enriched.click GROUP BY day
+) r USING (day)
+LEFT JOIN (SELECT day, count(*) AS letters FROM platform.dead_letters GROUP BY day) d USING (day)
+WHERE l.rows IS DISTINCT FROM r.rows OR l.admitted <> l.rows OR r.rounds <> 1 OR l.inputs <> r.round
+   OR l.dead_lettered <> coalesce(d.letters, 0) OR l.rows <> 50 + l.inputs::INTEGER % 7
+   OR l.dead_lettered <> l.inputs::INTEGER % 3
+"""
+"""Partitions whose rows, dead letters and ledger row are not of one and the same build."""
+
+
+@pytest.fixture(params=sorted(LAKES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> LakePlace:
+    place = LAKES[request.param](tmp_path)
+    with place.open() as lake:
+        lake.ensure_tables([CLICKS])
+    return place
+
+
+@pytest.fixture
+def sqlite_place(tmp_path: Path) -> LakePlace:
+    place = lake_in_sqlite(tmp_path / "lake")
+    with place.open() as lake:
+        lake.ensure_tables([CLICKS])
+        build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
+    return place
+
+
+@contextmanager
+def python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python, past its first line of output; kill it at the end."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline(), "the process ended without a word"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def writer(place: LakePlace, seed: int, rounds: int, *offsets: int) -> Any:
+    return python(
+        str(WRITER), place.catalog, place.data_path, str(seed), str(rounds), *map(str, offsets)
+    )
+
+
+def changes(process: subprocess.Popen[str]) -> list[int]:
+    """Return the days that a writer changed, once it has ended."""
+    output, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    lines = [line.split() for line in output.splitlines()]
+    return [int(offset) for _, offset, _, changed in lines if changed == "True"]
+
+
+def torn(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    return connection.execute(TORN).fetchall()
+
+
+# kill -9
+
+
+def test_killed_writers_leave_whole_partitions_and_the_next_run_completes(
+    place: LakePlace,
+) -> None:
+    moments = random.Random(7)
+    for kill in range(KILLS):
+        with writer(place, kill, 1000, 0, 1, 2), writer(place, 100 + kill, 1000, 1, 2, 3) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            time.sleep(moments.uniform(0, 0.5))
+        with place.connect() as connection:
+            assert torn(connection) == []
+    with writer(place, 999, 1, 0, 1, 2, 3) as last:
+        changes(last)
+    with place.open() as lake, place.connect() as connection:
+        assert torn(connection) == []
+        assert connection.execute("SELECT count(*) FROM platform.partitions").fetchall() == [(4,)]
+        assert lake.violations(CLICKS, DAY) == {"unique_keys": 0, "null_entity": 0, "in_partition": 0}
+        before = read_all(lake)
+        done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
+        assert read_all(lake).equals(before)
+        assert torn(connection) == []
+    assert len(list(Path(place.data_path).rglob("*.parquet"))) == done.files_after
+
+
+def test_killed_holder_of_the_lock_frees_it(place: LakePlace) -> None:
+    code = (
+        "import sys, time\n"
+        "from sequence_platform.stores.ducklake.connection import *\n"
+        "from sequence_platform.stores.ducklake.lock import write_lock\n"
+        "address = LakeAddress.of(sys.argv[1], sys.argv[2])\n"
+        "connection = open_connection(address, Resources(), read_only=False)\n"
+        "with write_lock(address, connection).hold(10):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(1000)\n"
+    )
+    address = LakeAddress.of(place.catalog, place.data_path)
+    with open_connection(address, Resources(), read_only=False) as connection:
+        lock = write_lock(address, connection)
+        with python("-c", code, place.catalog, place.data_path) as holder:
+            with pytest.raises(StoreError, match="another writer") as caught, lock.hold(0.2):
+                pass
+            assert caught.value.retryable
+            holder.send_signal(signal.SIGKILL)
+            holder.wait()
+            with lock.hold(5):
+                pass
+
+
+# Rivals
+
+
+def test_rival_writers_and_a_reader_see_only_whole_partitions(place: LakePlace) -> None:
+    with ExitStack() as stack:
+        offsets = [(0, 1), (1, 2), (0, 1, 2), (3,)]
+        writers = [
+            stack.enter_context(writer(place, seed, 6, *days))
+            for seed, days in enumerate(offsets)
+        ]
+        connection = stack.enter_context(place.connect())
+        reads = 0
+        while any(process.poll() is None for process in writers):
+            assert torn(connection) == []
+            reads += 1
+        committed = [offset for process in writers for offset in changes(process)]
+        assert reads > 3
+        assert torn(connection) == []
+        versions = connection.execute("SELECT version FROM platform.partitions ORDER BY day")
+        # Every change that a writer was told of is one version: none was lost, none counted twice.
+        assert [version for (version,) in versions.fetchall()] == [
+            committed.count(offset) for offset in range(4)
+        ]
+
+
+# A full disk
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as on a disk without room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def many_clicks(count: int) -> Any:
+    letters = random.Random(1)
+    names = [f"{n:08}-{letters.getrandbits(256):x}" for n in range(count)]
+    return clicks(*(click(n, name, NOON) for n, name in enumerate(names)))
+
+
+def assert_unchanged(place: LakePlace) -> None:
+    with place.open() as lake:
+        assert ids(read_all(lake)) == ["a"]
+        assert lake.ledger()["version"].to_list() == [1]
+        assert len(list(Path(place.data_path).rglob("*.parquet"))) == 1
+        build(lake, CLICKS, DAY, clicks(click(1, "b", NOON)))
+        assert ids(read_all(lake)) == ["b"]
+
+
+def test_disk_that_is_full_while_staging_changes_nothing(sqlite_place: LakePlace) -> None:
+    rows = many_clicks(5000)
+    with sqlite_place.open() as lake:
+        with files_limited_to(50_000), pytest.raises(StoreError) as caught:
+            lake.stage(CLICKS, DAY, [rows])
+        assert "enriched.click" in caught.value.what
+        assert "free space" in caught.value.next_step
+    assert_unchanged(sqlite_place)
+
+
+def test_disk_that_is_full_while_committing_changes_nothing(sqlite_place: LakePlace) -> None:
+    with sqlite_place.open() as lake:
+        size = max(Path(sqlite_place.catalog + end).stat().st_size for end in ("", "-wal"))
+        with files_limited_to(size), pytest.raises(StoreError) as caught:
+            build(lake, CLICKS, DAY, clicks(click(1, "b", NOON)))
+        assert caught.value.next_step
+    assert_unchanged(sqlite_place)
