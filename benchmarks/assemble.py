@@ -1,4 +1,6 @@
-"""Assembling sequences of N=500 from 5M events of 100k users: the platform against hand-written scripts.
+"""Assembling sequences of N=500 from 5M events of 100k users.
+
+The platform against hand-written scripts.
 
 Every contender reads the same Parquet files of the lake and writes its sequences as Parquet, in a
 process of its own, whose wall time and peak memory are taken from the operating system. Results

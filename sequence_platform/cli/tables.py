@@ -75,6 +75,6 @@ def _cell(value: object) -> str:
         case list() if len(value) > 3:  # noqa: PLR2004 - a vector is told by its first numbers
             return f"[{', '.join(_cell(item) for item in value[:2])}, ... {len(value)}]"
         case _ if hasattr(value, "strftime"):
-            return f"{value:%m-%d %H:%M:%S}"
+            return f"{value:%Y-%m-%d %H:%M:%S}"
         case _:
             return str(value)

@@ -1,4 +1,7 @@
-"""The one commit: a partition, its dead letters, corrections and ledger row change together, or not at all."""
+"""The one commit.
+
+A partition, its dead letters, corrections and ledger row change together, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,10 @@ class _Prepared:
 
 
 def commit_partition(session: Session, commit: PartitionCommit) -> Committed:
-    """Replace a partition; see ``ports.LakeWriter.commit``. Staged files are gone unless the lake took them."""
+    """Replace a partition; see ``ports.LakeWriter.commit``.
+
+    Staged files are gone unless the lake took them.
+    """
     took = False
     try:
         prepared = _prepare(session, commit)

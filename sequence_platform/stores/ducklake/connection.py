@@ -1,4 +1,7 @@
-"""Connections to DuckDB with the lake attached as ``lake``. Never waits for a network to load an extension."""
+"""Connections to DuckDB with the lake attached as ``lake``.
+
+Never waits for a network to load an extension.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ INSTALL_SECONDS = 15
 """How long a download of an extension may take before the error says to install it by hand."""
 
 BUSY_TIMEOUT_MS = 10_000
-"""How long SQLite waits for another process; writers are serialised by our own lock, so this is for readers."""
+"""How long SQLite waits for another process; writers are serialised by our own lock, so this is
+for readers."""
 
 INLINED_ROWS = 1000
-"""Inserts of up to so many rows stay in the catalog instead of making a file each. Only the platform's own tables are
+"""Inserts of up to so many rows stay in the catalog instead of making a file each. Only the
+platform's own tables are
 inserted into: rows of partitions are staged files."""
 
 NO_EXTENSION_DOWNLOADS = {
@@ -120,7 +125,9 @@ def open_connection(
 def connect_read_only(
     catalog: str, data_path: str, *, memory_limit_mb: int = 1024
 ) -> duckdb.DuckDBPyConnection:
-    """Return a plain DuckDB connection for notebooks: the lake attached read-only as ``lake`` and in use, UTC.
+    """Return a plain DuckDB connection for notebooks.
+
+    The lake attached read-only as ``lake`` and in use, UTC.
 
     Works while others write; every statement sees one snapshot. Macros such as
     ``sequences.home_feed_as_of(t)`` need the lake to stay in use.

@@ -1,4 +1,7 @@
-"""Hashes of rows that do not depend on their order: they tell a changed partition from one written again."""
+"""Hashes of rows that do not depend on their order.
+
+They tell a changed partition from one written again.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def parquet(spec: TableSpec, files: Sequence[str]) -> str:
 
 
 def content_hash(session: Session, columns: pl.Schema, source: str, **frames: pl.DataFrame) -> str:
-    """Return a hash of a multiset of rows: how many, and the sum and the exclusive or of the hashes of each.
+    """Return a hash of a multiset of rows.
+
+    How many, and the sum and the exclusive or of the hashes of each.
 
     Rows hash the same in a staged file, in the lake and in a frame, whatever their order.
     ``source`` may name ``frames``.

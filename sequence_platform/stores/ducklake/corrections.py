@@ -1,4 +1,6 @@
-"""Corrections across partitions: which rows lose to a correction of another day, and their removal, counted exactly.
+"""Corrections across partitions.
+
+Which rows lose to a correction of another day, and their removal, counted exactly.
 
 A correction beats a row of the same (entity, event_id) whose (revision, arrival_time, removes,
 event_time) is smaller. Between commits no stored row is beaten by a stored correction of another
@@ -72,7 +74,10 @@ def remove_rows(session: Session, spec: TableSpec, day: date, keys: pl.DataFrame
 def correct_other_days(
     session: Session, spec: TableSpec, day: date, corrections: pl.DataFrame
 ) -> tuple[date, ...]:
-    """Remove what corrections beat in other partitions and write that into their ledger rows; return the days."""
+    """Remove what corrections beat in other partitions and write that into their ledger rows.
+
+    Return the days.
+    """
     beaten = _beaten_stored(session, spec, day, corrections)
     days: list[date] = sorted(beaten["day"].unique())
     for other in days:

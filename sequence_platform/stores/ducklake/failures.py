@@ -1,4 +1,7 @@
-"""DuckDB's and the system's errors, translated once: what failed, where, and what to do about it."""
+"""DuckDB's and the system's errors, translated once.
+
+What failed, where, and what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ PASSWORD = re.compile(r"(?<=:)[^:@/\s]+(?=@)|(?<=password=)\S+")
 
 NEXT_STEPS = (
     (
-        r"no space left|disk quota|file too large|could not write all|disk is full",
+        r"no space left|disk quota|file too large|could not write all|disk is full|disk i/o",
         "free space on the lake's disk, then run again",
     ),
     (r"is locked", "end the process that holds the catalog, or wait, then run again"),
@@ -47,8 +50,9 @@ NEXT_STEPS = (
 """Cause, as a pattern of the vendor's text, and what to do; the first that fits."""
 
 RETRYABLE = re.compile(
-    r"locked|conflict|connection|timed out|no space left|out of memory", re.IGNORECASE
+    r"is locked|conflict|connection|timed out|unique constraint|serialize", re.IGNORECASE
 )
+"""Causes that pass by themselves: another writer, or a server that restarts."""
 
 
 def redacted(where: str) -> str:

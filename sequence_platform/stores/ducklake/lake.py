@@ -1,4 +1,7 @@
-"""The lake as the ports want it: one object that binds a connection to the functions of this package."""
+"""The lake as the ports want it.
+
+One object that binds a connection to the functions of this package.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from sequence_platform.stores.ducklake.stage import stage
 
 
 class DuckLakeLake:
-    """Implements ``ports.Lake``; used from one thread at a time, by any number of processes at once.
+    """Implements ``ports.Lake``.
+
+    Used from one thread at a time, by any number of processes at once.
 
     Args:
         catalog: Path of a SQLite file, or ``postgresql://user@host/database``.

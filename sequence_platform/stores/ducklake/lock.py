@@ -1,4 +1,6 @@
-"""The one lock that every writer of a lake holds: flock beside a SQLite catalog, an advisory lock in PostgreSQL.
+"""The one lock that every writer of a lake holds.
+
+Flock beside a SQLite catalog, an advisory lock in PostgreSQL.
 
 It is correctness, not speed: without it two writers of one new partition can both commit. Both
   kinds are freed by the
@@ -38,7 +40,10 @@ class WriteLock(Protocol):
 
 
 class FileLock:
-    """flock on a file beside the catalog. The file stays: removing it would let two writers hold two files."""
+    """flock on a file beside the catalog.
+
+    The file stays: removing it would let two writers hold two files.
+    """
 
     def __init__(self, address: LakeAddress) -> None:
         self._path = address.catalog + ".lock"

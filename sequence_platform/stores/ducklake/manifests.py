@@ -1,4 +1,7 @@
-"""Published manifests: an immutable file and row each, and the one row that says which is in force."""
+"""Published manifests.
+
+An immutable file and row each, and the one row that says which is in force.
+"""
 
 from __future__ import annotations
 

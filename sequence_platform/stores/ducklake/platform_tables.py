@@ -1,4 +1,7 @@
-"""The platform's own tables in the lake: the ledger, dead letters, manifests, and what views were made from."""
+"""The platform's own tables in the lake.
+
+The ledger, dead letters, manifests, and what views were made from.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ PLATFORM_TABLES = (
 
 
 def corrections_of(spec: TableSpec) -> TableSpec:
-    """Return the table of the corrections of an enriched table; ``day`` is the partition that brought them."""
+    """Return the table of the corrections of an enriched table.
+
+    ``day`` is the partition that brought them.
+    """
     columns = {"day": pl.Date()} | {
         name: spec.columns.get(name, pl.Boolean()) for name in CORRECTION_COLUMNS
     }

@@ -1,4 +1,8 @@
-"""Reads: each call is one statement or one snapshot, opens only the partitions and columns it needs, in exact order."""
+"""Reads.
+
+Each call is one statement or one snapshot, opens only the partitions and columns it needs, in
+exact order.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +117,10 @@ def read_snapshots(
     *,
     entities: pl.Series | None,
 ) -> pl.DataFrame:
-    """Return each entity's newest snapshot; see ``ports.LakeReader.read_snapshots``. Sorted by entity."""
+    """Return each entity's newest snapshot; see ``ports.LakeReader.read_snapshots``.
+
+    Sorted by entity.
+    """
     seen = f"day <= {day_literal(until)}"
     if entities is not None:
         seen += " AND entity IN (SELECT entity FROM entities_)"

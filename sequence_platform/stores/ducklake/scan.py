@@ -23,11 +23,15 @@ from sequence_platform.stores.ducklake.types import stored_dtype
 DAY_FOLDER = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
 
 CACHED_ROWS = 1_000_000
-"""Rows of decoded files kept, so that the next day of a backfill reads one new file and not its whole lookback."""
+"""Rows of decoded files kept, so that the next day of a backfill reads one new file and not its
+whole lookback."""
 
 
 class FileCache:
-    """The newest decoded columns of files. A file of the lake never changes, so neither does what is kept."""
+    """The newest decoded columns of files.
+
+    A file of the lake never changes, so neither does what is kept.
+    """
 
     def __init__(self) -> None:
         self._frames: OrderedDict[tuple[str, tuple[str, ...]], pl.DataFrame] = OrderedDict()
@@ -118,7 +122,10 @@ def _narrowed(
 
 
 def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:
-    """Return the current files of days ``[first, last]``; None if rows were deleted from one, or none is local."""
+    """Return the current files of days ``[first, last]``.
+
+    None if rows were deleted from one, or none is local.
+    """
     if not session.address.is_local:
         return None
     schema, plain = split_name(spec.name)

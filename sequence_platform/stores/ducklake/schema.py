@@ -1,4 +1,7 @@
-"""Tables of the lake: created, given new columns, and their views kept up. Never drops or retypes a column."""
+"""Tables of the lake: created, given new columns, and their views kept up.
+
+Never drops or retypes a column.
+"""
 
 from __future__ import annotations
 

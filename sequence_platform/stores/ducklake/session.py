@@ -1,4 +1,7 @@
-"""One connection to the lake and the only ways to use it: reads that see one snapshot, and the one transaction."""
+"""One connection to the lake and the only ways to use it.
+
+Reads that see one snapshot, and the one transaction.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import duckdb
@@ -21,10 +24,12 @@ from sequence_platform.stores.ducklake.sql import CATALOG, CATALOG_TABLES, split
 T = TypeVar("T")
 
 ATTEMPTS = 8
-"""How often a transaction is tried. Under the lock only a stranger's write, or a busy catalog, can make one fail."""
+"""How often a transaction is tried. Under the lock only a stranger's write, or a busy catalog,
+can make one fail."""
 
 LOCK_SECONDS = 300.0
-"""How long a writer waits for the others: longer than maintenance of a lake of one machine takes."""
+"""How long a writer waits for the others: longer than maintenance of a lake of one machine
+takes."""
 
 
 class Session:
@@ -150,7 +155,6 @@ class Session:
                 self._connection.unregister(name)
 
     def _rollback(self) -> None:
-        try:
+        # A failed COMMIT has ended the transaction already.
+        with suppress(duckdb.Error):
             self._connection.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # a failed COMMIT has ended the transaction already

@@ -1,4 +1,7 @@
-"""SQL text from names and values: identifiers quoted, literals escaped. Nothing else may put values into SQL."""
+"""SQL text from names and values: identifiers quoted, literals escaped.
+
+Nothing else may put values into SQL.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ def in_schema(name: str) -> str:
 
 
 def day_is(day: date | None, column: str = "day") -> str:
-    """Return the condition that a row is of a partition; None is the partition of tables that have none."""
+    """Return the condition that a row is of a partition.
+
+    None is the partition of tables that have none.
+    """
     return f"{quoted(column)} IS NULL" if day is None else f"{quoted(column)} = {day_literal(day)}"
 
 

@@ -60,7 +60,10 @@ def partition_folder(session: Session, spec: TableSpec, day: date | None) -> str
 
 
 def discard(session: Session, files: Sequence[str]) -> None:
-    """Remove staged files unless the lake holds them: a commit that was reported as failed may have succeeded."""
+    """Remove staged files unless the lake holds them.
+
+    A commit that was reported as failed may have succeeded.
+    """
     with suppress(StoreError):
         if files and not _is_taken(session, files[0]):
             remove(session, files)

@@ -1,4 +1,6 @@
-"""Polars types and the lake's: how each is stored, and back. Refuses types the lake would hold as something else.
+"""Polars types and the lake's: how each is stored, and back.
+
+Refuses types the lake would hold as something else.
 
 Vectors are FLOAT[] in the lake (DuckLake 1.0 refuses FLOAT[n]) and Arrays in frames; enums and
 categoricals are text.
@@ -113,7 +115,10 @@ def to_stored(frame: pl.DataFrame, schema: pl.Schema, where: str) -> pl.DataFram
 
 
 def from_stored(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    """Return a frame read from the lake in the types of the schema: vectors as Arrays, enums as Enums."""
+    """Return a frame read from the lake in the types of the schema.
+
+    Vectors as Arrays, enums as Enums.
+    """
     return frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 

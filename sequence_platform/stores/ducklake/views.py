@@ -1,4 +1,7 @@
-"""Views and macros for people: newest snapshots, snapshots as of a time, vectors of a fixed length."""
+"""Views and macros for people.
+
+Newest snapshots, snapshots as of a time, vectors of a fixed length.
+"""
 
 from __future__ import annotations
 
