@@ -29,7 +29,7 @@ from sequence_platform import EventType, Files, Sequence
 from sequence_platform.clock import SystemClock
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.plan.compile import Located, compile_plan
-from sequence_platform.plan.tables import all_tables, enriched_table
+from sequence_platform.plan.tables import TableSpec, all_tables, enriched_table
 from sequence_platform.ports import Counts, PartitionCommit
 from sequence_platform.runtimes.batch import build_sequence
 from sequence_platform.stores.ducklake import DuckLakeLake
@@ -38,10 +38,14 @@ DAYS, USERS, LENGTH = 90, 100_000, 500
 FIRST = date(2026, 1, 1)
 LAST = FIRST + timedelta(days=DAYS - 1)
 FEATURES = {
-    "item": pl.Int64, "category": pl.Int32, "surface": pl.String, "device": pl.String, "country": pl.String,
-    "dwell_ms": pl.Int32, "position": pl.Int16, "price": pl.Float64, "score": pl.Float32, "is_ad": pl.Boolean,
-    "depth": pl.Float32, "experiment": pl.Int32,
-}  # fmt: skip
+    **dict.fromkeys(("item",), pl.Int64),
+    **dict.fromkeys(("surface", "device", "country"), pl.String),
+    **dict.fromkeys(("category", "dwell_ms", "experiment"), pl.Int32),
+    **dict.fromkeys(("score", "depth"), pl.Float32),
+    "position": pl.Int16,
+    "price": pl.Float64,
+    "is_ad": pl.Boolean,
+}
 
 event = EventType(
     name="engagement",
@@ -113,7 +117,9 @@ def _events(rng: np.random.Generator, users: np.ndarray, day: date, number: int)
             "experiment": rng.integers(0, 64, n),
         }
     )
-    return frame.cast({k: v for k, v in FEATURES.items()}).sort("entity", "event_time", "event_id")
+    return frame.cast(plan.events["engagement"].schema).sort(
+        "entity", "event_time", "event_id"
+    )
 
 
 def files(folder: Path) -> str:
@@ -145,7 +151,7 @@ def polars_script(folder: Path, out: Path) -> None:
 
 
 def duckdb_script(folder: Path, out: Path) -> None:
-    """Window functions for the newest 500, then one ordered list of structs (a list a column needs over 14 GB)."""
+    """Window functions for the newest 500, then one ordered list of structs per user."""
     import duckdb
 
     fields = ", ".join(f'"{name}" := "{name}"' for name in ["event_time", "event_id", *FEATURES])
@@ -154,9 +160,13 @@ def duckdb_script(folder: Path, out: Path) -> None:
     )
     connection.execute(f"""
         COPY (
-            SELECT entity, list(struct_pack({fields}) ORDER BY event_time, event_id) AS events FROM (
+            SELECT entity, list(struct_pack({fields}) ORDER BY event_time, event_id) AS events
+            FROM (
                 SELECT * FROM read_parquet('{files(folder)}', hive_partitioning = false)
-                QUALIFY row_number() OVER (PARTITION BY entity ORDER BY event_time DESC, event_id DESC) <= {LENGTH}
+                QUALIFY row_number() OVER newest <= {LENGTH}
+                WINDOW newest AS (
+                    PARTITION BY entity ORDER BY event_time DESC, event_id DESC
+                )
             ) GROUP BY entity
         ) TO '{out}' (FORMAT parquet)
     """)
@@ -200,7 +210,7 @@ def assert_equal(folder: Path, out: Path) -> None:
             )
 
 
-def all_table(name: str):  # noqa: ANN201
+def all_table(name: str) -> TableSpec:
     return next(table for table in all_tables(plan) if table.name == name)
 
 

@@ -1,4 +1,4 @@
-"""A whole daily partition (read, enrich with a vector lookup, resolve, commit) against a hand-written script.
+"""A whole daily partition against a hand-written script.
 
 The script does with Polars and DuckLake what a careful person would write for this one event type,
 without definitions, dead letters, counts or checks. Results are asserted equal. Runs are
@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
+import duckdb
 import numpy as np
 import polars as pl
 from rich.console import Console
@@ -50,8 +51,16 @@ event = EventType(
     name="engagement",
     owner="team:benchmarks",
     schema={
-        "id": pl.String, "user_id": pl.Int64, "ts": pl.Int64, "item": pl.Int64, "surface": pl.String,
-        "device": pl.String, "dwell_ms": pl.Int32, "position": pl.Int16, "price": pl.Float64, "score": pl.Float32,
+        "id": pl.String,
+        "user_id": pl.Int64,
+        "ts": pl.Int64,
+        "item": pl.Int64,
+        "surface": pl.String,
+        "device": pl.String,
+        "dwell_ms": pl.Int32,
+        "position": pl.Int16,
+        "price": pl.Float64,
+        "score": pl.Float32,
     },
     event_id="id",
     event_time=pl.from_epoch("ts", time_unit="ms"),
@@ -61,7 +70,7 @@ event = EventType(
     where=pl.col("dwell_ms") >= 0,
     columns={"is_long": pl.col("dwell_ms") > 10_000},
     enrich=[vectors],
-)  # fmt: skip
+)
 sequence = Sequence(
     name="engagements",
     owner="team:benchmarks",
@@ -90,7 +99,7 @@ def generate(root: Path, rows: int) -> None:
             "price": rng.random(rows) * 100,
             "score": rng.random(rows),
         }
-    ).cast(dict(plan.events["engagement"].raw_schema))
+    ).cast(plan.events["engagement"].raw_schema)
     folder = root / "events" / f"day={DAY}"
     folder.mkdir(parents=True)
     pl.concat([events, events.head(rows // 100)]).sample(
@@ -107,7 +116,7 @@ def generate(root: Path, rows: int) -> None:
     ).write_parquet(root / "items.parquet")
 
 
-def script(connection: object, root: Path, data: Path) -> None:
+def script(connection: duckdb.DuckDBPyConnection, root: Path, data: Path) -> None:
     """The hand-written partition: the same rows, columns, order, compression and table."""
     rows = (
         pl.scan_parquet(root / "events" / f"day={DAY}" / "*.parquet")

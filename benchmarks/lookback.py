@@ -1,6 +1,7 @@
-"""A day of a sequence with a lookback of 30 days costs the same whether the lake holds 30 days or 300.
+"""A day of a sequence costs the same whether the lake holds 30 days or 300.
 
-Both lakes hold the same last 30 days; results of the day are asserted equal.
+Its lookback is 30 days. Both lakes hold the same last 30 days; results of the day are asserted
+equal.
 
     python benchmarks/lookback.py [--events-per-day 20000] [--runs 7]
 """

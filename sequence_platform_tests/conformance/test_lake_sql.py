@@ -92,7 +92,9 @@ def test_vectors_are_of_a_fixed_length_in_their_view(
 
 
 def test_latest_is_each_entitys_newest_snapshot(connection: duckdb.DuckDBPyConnection) -> None:
-    found = rows(connection, "SELECT day, entity, length FROM sequences.home_latest ORDER BY entity")
+    found = rows(
+        connection, "SELECT day, entity, length FROM sequences.home_latest ORDER BY entity"
+    )
     assert found == [(NEXT_DAY, 1, 2), (DAY, 2, 1)]
 
 

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import random
 import sys
-from datetime import date, timedelta
+from datetime import timedelta
 
 from sequence_platform.errors import ConflictError
-from sequence_platform.ports import Counts
 from sequence_platform.stores.ducklake import DuckLakeLake
-from sequence_platform_tests.conformance.lakes import CLICKS, build, click, clicks, day_after, letters
-from sequence_platform_tests.conformance.lakes import NOON
+from sequence_platform_tests.conformance.lakes import (
+    CLICKS,
+    NOON,
+    build,
+    click,
+    clicks,
+    day_after,
+    letters,
+)
 
 
 def rows_of(round_: int) -> int:
@@ -30,11 +36,15 @@ def letters_of(round_: int) -> int:
 def build_day(lake: DuckLakeLake, offset: int, round_: int) -> bool:
     """Build a day as of a round; again, as a runtime does, if another writer was faster."""
     day, at = day_after(offset), NOON + timedelta(days=offset)
-    rows = clicks(*(click(n, f"{offset}-{n}", at, surface=f"{round_}") for n in range(rows_of(round_))))
+    rows = clicks(
+        *(click(n, f"{offset}-{n}", at, surface=f"{round_}") for n in range(rows_of(round_)))
+    )
     dead = letters(*["x"] * letters_of(round_))
     while True:
         try:
-            return build(lake, CLICKS, day, [rows[:20], rows[20:]], dead=dead, inputs=f"{round_}").changed
+            return build(
+                lake, CLICKS, day, [rows[:20], rows[20:]], dead=dead, inputs=f"{round_}"
+            ).changed
         except ConflictError:
             continue
 

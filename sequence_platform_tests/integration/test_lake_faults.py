@@ -11,8 +11,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -30,11 +31,9 @@ from sequence_platform_tests.conformance.lakes import (
     CLICKS,
     DAY,
     NOON,
-    TOMORROW,
     build,
     click,
     clicks,
-    days,
     ids,
     read_all,
 )
@@ -131,7 +130,11 @@ def test_killed_writers_leave_whole_partitions_and_the_next_run_completes(
     with place.open() as lake, place.connect() as connection:
         assert torn(connection) == []
         assert connection.execute("SELECT count(*) FROM platform.partitions").fetchall() == [(4,)]
-        assert lake.violations(CLICKS, DAY) == {"unique_keys": 0, "null_entity": 0, "in_partition": 0}
+        assert lake.violations(CLICKS, DAY) == {
+            "unique_keys": 0,
+            "null_entity": 0,
+            "in_partition": 0,
+        }
         before = read_all(lake)
         done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
         assert read_all(lake).equals(before)
@@ -170,8 +173,7 @@ def test_rival_writers_and_a_reader_see_only_whole_partitions(place: LakePlace) 
     with ExitStack() as stack:
         offsets = [(0, 1), (1, 2), (0, 1, 2), (3,)]
         writers = [
-            stack.enter_context(writer(place, seed, 6, *days))
-            for seed, days in enumerate(offsets)
+            stack.enter_context(writer(place, seed, 6, *days)) for seed, days in enumerate(offsets)
         ]
         connection = stack.enter_context(place.connect())
         reads = 0
@@ -278,7 +280,7 @@ def opened(place: LakePlace) -> StoreError:
         place.open()
     assert time.monotonic() - began < 10
     error = caught.value
-    assert (error.where, error.found, error.expected, error.next_step) > ("", "", "", "")
+    assert all((error.where, error.found, error.expected, error.next_step))
     return error
 
 
@@ -292,13 +294,12 @@ def test_catalog_locked_by_another_program_fails_the_commit_within_seconds(
         "print('locked', flush=True)\n"
         "time.sleep(1000)\n"
     )
-    with sqlite_place.open() as lake:
-        with python("-c", code, sqlite_place.catalog):
-            assert ids(read_all(lake)) == ["a"]
-            with pytest.raises(StoreError, match="locked") as caught:
-                build(lake, CLICKS, DAY, clicks(click(1, "b", NOON)))
-            assert caught.value.retryable
-            assert "end the process" in caught.value.next_step
+    with sqlite_place.open() as lake, python("-c", code, sqlite_place.catalog):
+        assert ids(read_all(lake)) == ["a"]
+        with pytest.raises(StoreError, match="locked") as caught:
+            build(lake, CLICKS, DAY, clicks(click(1, "b", NOON)))
+        assert caught.value.retryable
+        assert "end the process" in caught.value.next_step
     assert_unchanged(sqlite_place)
 
 
@@ -356,8 +357,7 @@ def test_lake_that_was_moved_with_its_data_is_opened(
     with moved.connect() as connection:
         found = connection.execute("SELECT event_id FROM enriched.click").fetchall()
         assert found == [("b",)]
-    assert_unchanged_files = list((tmp_path / "moved").rglob("*.parquet"))
-    assert len(assert_unchanged_files) == 2
+    assert len(list((tmp_path / "moved").rglob("*.parquet"))) == 2
 
 
 def test_data_that_is_gone_is_named(sqlite_place: LakePlace) -> None:
@@ -367,18 +367,43 @@ def test_data_that_is_gone_is_named(sqlite_place: LakePlace) -> None:
     assert "check the path" in caught.value.next_step
 
 
+@contextmanager
+def silent_proxy() -> Iterator[str]:
+    """Yield the address of a proxy that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
 def test_absent_extension_is_an_error_within_seconds_that_says_what_to_install(
     tmp_path: Path,
 ) -> None:
-    # Only this package's finder is blinded, and downloads go where nothing answers.
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith("duckdb_extension_ducklake"):
+            (installed / entry.name).symlink_to(entry)
     code = (
         "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'duckdb_extension_ducklake':\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
+        "from sequence_platform.errors import StoreError\n"
         "from sequence_platform.stores.ducklake import DuckLakeLake\n"
-        "print('started', flush=True)\n"
-        "DuckLakeLake(sys.argv[1], sys.argv[2])\n"
+        "try:\n"
+        "    DuckLakeLake(sys.argv[1], sys.argv[2])\n"
+        "except StoreError as error:\n"
+        "    print(error)\n"
     )
+    with silent_proxy() as proxy:
+        environment = {"PYTHONPATH": f"{ROOT}:{installed}", "HOME": str(tmp_path)}
+        environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "http_proxy": proxy}
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code, str(tmp_path / "c.sqlite"), str(tmp_path / "data")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    assert "the DuckDB extension 'ducklake' is not installed" in done.stdout
+    assert f"pip install duckdb-extension-ducklake=={duckdb.__version__}" in done.stdout
+    assert not (tmp_path / "c.sqlite").exists()

@@ -99,8 +99,10 @@ def _check(commit: PartitionCommit) -> None:
         raise FrameSchemaError(
             "a commit does not fit its table or its counts",
             where=spec.name,
-            found=f"day {commit.day}, corrections {'given' if has_corrections else 'absent'}, {commit.dead.height} dead letters",
-            expected=f"{'a' if spec.is_daily else 'no'} day, {'perhaps' if spec.corrects else 'no'} corrections, "
+            found=f"day {commit.day}, corrections {'given' if has_corrections else 'absent'}, "
+            f"{commit.dead.height} dead letters",
+            expected=f"{'a' if spec.is_daily else 'no'} day, "
+            f"{'perhaps' if spec.corrects else 'no'} corrections, "
             f"{counted} dead letters as counted",
             next_step="build the commit from the table's specification and the frames counted",
         )
@@ -174,8 +176,9 @@ def _is_same(
         return False
     spec, day = prepared.commit.table, prepared.commit.day
     if prepared.dead.height:
-        letters = f"SELECT {columns_of(LETTER)} FROM {table(DEAD_LETTERS)} WHERE {_partition(spec.name, day)}"
-        if not _are_same_rows(session.query(letters), prepared.dead):
+        letters = f"SELECT {columns_of(LETTER)} FROM {table(DEAD_LETTERS)}"
+        stored_letters = session.query(f"{letters} WHERE {_partition(spec.name, day)}")
+        if not _are_same_rows(stored_letters, prepared.dead):
             return False
     return not (spec.corrects and day) or _are_same_rows(
         stored_corrections(session, spec, day_is(day)).drop("day"), prepared.corrections
@@ -217,7 +220,8 @@ def _add_files(session: Session, commit: PartitionCommit) -> None:
     files = ", ".join(text(path) for path in commit.staged.files)
     if files:
         session.execute(
-            f"CALL ducklake_add_data_files('{CATALOG}', {text(plain)}, [{files}], schema => {text(schema)})"
+            f"CALL ducklake_add_data_files('{CATALOG}', {text(plain)}, [{files}], schema => "
+            f"{text(schema)})"
         )
 
 
@@ -227,7 +231,8 @@ def _put_dead_letters(session: Session, prepared: _Prepared) -> None:
     commit = prepared.commit
     day = "NULL" if commit.day is None else day_literal(commit.day)
     session.execute(
-        f"INSERT INTO {table(DEAD_LETTERS)} SELECT {text(commit.table.name)}, {day}, {columns_of(LETTER)}, ? FROM dead_",
+        f"INSERT INTO {table(DEAD_LETTERS)} SELECT {text(commit.table.name)}, {day}, "
+        f"{columns_of(LETTER)}, ? FROM dead_",
         (commit.committed_at,),
         frames={"dead_": prepared.dead},
     )

@@ -54,7 +54,7 @@ class LakeAddress:
 
     @classmethod
     def of(cls, catalog: str, data_path: str) -> LakeAddress:
-        """Return the address with local paths made absolute, so that the working folder does not matter."""
+        """Return the address, local paths absolute: the working folder does not matter."""
         is_local = "://" not in data_path
         data = str(Path(data_path).absolute()) if is_local else data_path.rstrip("/")
         is_file = not catalog.startswith(("postgresql://", "postgres://"))
@@ -140,7 +140,7 @@ def connect_read_only(
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
-    """Load extensions from their installed wheels, else as installed for the user, else by a bounded download.
+    """Load extensions: from installed wheels, as installed for the user, or by a bounded download.
 
     Raises:
         StoreError: one is neither installed nor to be had within seconds; the error says what to
@@ -184,8 +184,10 @@ def _download(name: str) -> None:
             f"the DuckDB extension '{name}' is not installed and cannot be downloaded",
             where=f"duckdb {duckdb.__version__}",
             found=reason or (output.strip().splitlines() or [str(error)])[-1],
-            expected=f"the package duckdb-extension-{name.replace('_', '-')}, of the version of duckdb",
-            next_step=f"pip install duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}",
+            expected=f"the package duckdb-extension-{name.replace('_', '-')}, of the version of "
+            f"duckdb",
+            next_step=f"pip install "
+            f"duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}",
         ) from error
 
 

@@ -23,7 +23,10 @@ from sequence_platform.stores.ducklake.sql import columns_of, day_is, day_litera
 ROW_KEY = ("entity", "event_id", "revision", "arrival_time", "event_time")
 """What tells a row from its other revisions."""
 
-BEATS = "(c.revision, c.arrival_time, c.removes, c.event_time) > (r.revision, r.arrival_time, false, r.event_time)"
+BEATS = (
+    "(c.revision, c.arrival_time, c.removes, c.event_time) "
+    "> (r.revision, r.arrival_time, false, r.event_time)"
+)
 
 
 def beaten_staged(
@@ -35,7 +38,8 @@ def beaten_staged(
         return pl.DataFrame(schema=ROW_KEY)
     return session.query(
         f"SELECT {columns_of(ROW_KEY, prefix='r.')} FROM {parquet(spec, files)} AS r "
-        f"SEMI JOIN corrections_ AS c ON r.entity = c.entity AND r.event_id = c.event_id AND {BEATS}",
+        f"SEMI JOIN corrections_ AS c ON r.entity = c.entity AND r.event_id = c.event_id AND "
+        f"{BEATS}",
         frames={"corrections_": corrections},
     )
 
@@ -88,7 +92,8 @@ def correct_other_days(
             session, spec.columns, f"(SELECT * FROM {table(spec.name)} WHERE {day_is(other)})"
         )
         session.execute(
-            f"UPDATE {table(LEDGER)} SET rows = rows - ?, admitted = admitted - ?, superseded = superseded + ?, "
+            f"UPDATE {table(LEDGER)} SET rows = rows - ?, admitted = admitted - ?, superseded = "
+            f"superseded + ?, "
             f"content_hash = ?, version = version + 1, state = 'corrected' "
             f"WHERE table_name = {text(spec.name)} AND {day_is(other)}",
             (removed, removed, removed, left),
@@ -105,7 +110,8 @@ def replace_corrections(
         session.execute(f"DELETE FROM {table(stored.name)} WHERE {day_is(day)}")
     if not corrections.is_empty():
         session.execute(
-            f"INSERT INTO {table(stored.name)} SELECT {columns_of(stored.columns)} FROM corrections_",
+            f"INSERT INTO {table(stored.name)} SELECT {columns_of(stored.columns)} FROM "
+            f"corrections_",
             frames={"corrections_": corrections.with_columns(day=pl.lit(day))},
         )
 
@@ -117,7 +123,8 @@ def _beaten_stored(
         return pl.DataFrame(schema={"day": pl.Date})
     return session.query(
         f"SELECT r.day, {columns_of(ROW_KEY, prefix='r.')} FROM {table(spec.name)} AS r "
-        f"SEMI JOIN corrections_ AS c ON r.entity = c.entity AND r.event_id = c.event_id AND {BEATS} "
+        f"SEMI JOIN corrections_ AS c ON r.entity = c.entity AND r.event_id = c.event_id AND "
+        f"{BEATS} "
         f"WHERE r.day <> {day_literal(day)}",
         frames={"corrections_": corrections},
     )

@@ -76,7 +76,7 @@ def failure(operation: str, where: str, error: Exception) -> StoreError:
 
 @contextmanager
 def translated(operation: str, where: str) -> Iterator[None]:
-    """Raise StoreError, with its cause, for what DuckDB, Polars' writers or the system raise inside."""
+    """Raise StoreError, with its cause, for what DuckDB, Polars or the system raise inside."""
     try:
         yield
     except SequencePlatformError:

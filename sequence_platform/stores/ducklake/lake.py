@@ -139,7 +139,7 @@ class DuckLakeLake:
         return read.read_ledger(self._session, table, window)
 
     def maintain(self, *, keep_snapshots: timedelta, orphans_older_than: timedelta) -> Maintenance:
-        """Merge small files, rewrite deleted rows away, expire old snapshots, delete orphaned files."""
+        """Merge small files, drop deleted rows, expire old snapshots, delete orphaned files."""
         return maintain(
             self._session, keep_snapshots=keep_snapshots, orphans_older_than=orphans_older_than
         )

@@ -66,20 +66,22 @@ class FileLock:
 
 
 class AdvisoryLock:
-    """A lock of a PostgreSQL transaction on a connection of its own, so that it outlives the commit it guards."""
+    """A lock of a PostgreSQL transaction, on its own connection: it outlives the commit."""
 
     def __init__(self, address: LakeAddress, connection: duckdb.DuckDBPyConnection) -> None:
         self._where = address.shown
         self._connection = connection.cursor()
         with translated("lock the lake", self._where):
             self._connection.execute(
-                f"ATTACH IF NOT EXISTS {text(address.catalog)} AS lake_lock (TYPE postgres, READ_ONLY)"
+                f"ATTACH IF NOT EXISTS {text(address.catalog)} AS lake_lock (TYPE postgres, "
+                f"READ_ONLY)"
             )
 
     @contextmanager
     def hold(self, seconds: float) -> Iterator[None]:
         """Hold the lock."""
-        question = f"SELECT * FROM postgres_query('lake_lock', 'SELECT pg_try_advisory_xact_lock({LOCK_KEY})')"
+        lock = f"SELECT pg_try_advisory_xact_lock({LOCK_KEY})"
+        question = f"SELECT * FROM postgres_query('lake_lock', {text(lock)})"
         with translated("lock the lake", self._where):
             self._connection.execute("BEGIN")
         try:
@@ -109,7 +111,8 @@ def _attempts(seconds: float, where: str) -> Iterator[None]:
                 where=where,
                 found=f"locked for {seconds:g} s",
                 expected="commits of well under a second",
-                next_step="find the process that holds it (maintenance, or one that was stopped) and end it",
+                next_step="find the process that holds it (maintenance, or one that was stopped) "
+                "and end it",
                 retryable=True,
             )
         time.sleep(wait * random.uniform(0.5, 1))  # noqa: S311 - spreads the writers, guards nothing

@@ -63,8 +63,10 @@ def _before(age: timedelta) -> str:
 def _tables_with_files(session: Session) -> list[tuple[str, str]]:
     found = session.query(
         f"SELECT DISTINCT s.schema_name, t.table_name FROM {CATALOG_TABLES}.ducklake_table t "
-        f"JOIN {CATALOG_TABLES}.ducklake_schema s USING (schema_id) JOIN {CATALOG_TABLES}.ducklake_data_file f USING (table_id) "
-        "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND f.end_snapshot IS NULL ORDER BY ALL"
+        f"JOIN {CATALOG_TABLES}.ducklake_schema s USING (schema_id) JOIN "
+        f"{CATALOG_TABLES}.ducklake_data_file f USING (table_id) "
+        "WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND f.end_snapshot IS NULL ORDER "
+        "BY ALL"
     )
     return [(str(schema), str(plain)) for schema, plain in found.rows()]
 

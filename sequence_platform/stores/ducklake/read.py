@@ -93,9 +93,10 @@ def entity_counts(
     )
     who = _active(specs, active)
     found = session.query(
-        f"SELECT entity, count(*) AS rows FROM ({rows}) WHERE entity IN ({who}) GROUP BY entity ORDER BY entity"
+        f"SELECT entity, count(*) AS rows FROM ({rows}) WHERE entity IN ({who}) GROUP BY entity "
+        f"ORDER BY entity"
     )
-    return from_stored(found, pl.Schema({"entity": specs[0].columns["entity"], "rows": pl.Int64}))
+    return from_stored(found, pl.Schema({"entity": specs[0].columns["entity"], "rows": pl.Int64()}))
 
 
 def read_lookup(session: Session, spec: TableSpec, keys: pl.Series) -> pl.DataFrame:

@@ -115,7 +115,7 @@ def _narrowed(
 ) -> pl.LazyFrame:
     rows = rows.filter(pl.col("event_time").is_between(window.start, window.end, closed="left"))
     if between is not None:
-        rows = rows.filter(pl.col("entity").is_between(*(pl.lit(value) for value in between)))
+        rows = rows.filter(pl.col("entity").is_between(pl.lit(between[0]), pl.lit(between[1])))
     if entities is not None:
         rows = rows.filter(pl.col("entity").is_in(entities.implode()))
     return rows
@@ -130,7 +130,8 @@ def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[s
         return None
     schema, plain = split_name(spec.name)
     listed = session.query(
-        f"SELECT data_file, delete_file FROM ducklake_list_files({text(CATALOG)}, {text(plain)}, schema => {text(schema)})"
+        f"SELECT data_file, delete_file FROM ducklake_list_files({text(CATALOG)}, {text(plain)}, "
+        f"schema => {text(schema)})"
     )
     first, last = (day.isoformat() for day in days)
     files = []

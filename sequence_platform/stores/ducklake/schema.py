@@ -125,7 +125,8 @@ def _view_statements(view: View, made: Mapping[str, str]) -> list[str]:
 
 def _present(session: Session) -> dict[str, dict[str, str]]:
     rows = session.query(
-        "SELECT schema_name || '.' || table_name AS name, column_name, data_type FROM duckdb_columns() "
+        "SELECT schema_name || '.' || table_name AS name, column_name, data_type FROM "
+        "duckdb_columns() "
         f"WHERE database_name = '{CATALOG}' ORDER BY name, column_index"
     ).rows()
     tables: dict[str, dict[str, str]] = {}

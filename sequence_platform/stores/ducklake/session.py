@@ -66,7 +66,8 @@ class Session:
         """Return whether a table has ever held rows, from the catalog alone."""
         schema, plain = split_name(name)
         found = self.query(
-            f"SELECT 1 FROM {CATALOG_TABLES}.ducklake_table_stats JOIN {CATALOG_TABLES}.ducklake_table t USING (table_id) "
+            f"SELECT 1 FROM {CATALOG_TABLES}.ducklake_table_stats JOIN "
+            f"{CATALOG_TABLES}.ducklake_table t USING (table_id) "
             f"JOIN {CATALOG_TABLES}.ducklake_schema s USING (schema_id) "
             f"WHERE t.table_name = {text(plain)} AND s.schema_name = {text(schema)}"
         )

@@ -60,7 +60,7 @@ def table(name: str) -> str:
 
 
 def in_schema(name: str) -> str:
-    """Return ``schema.table`` as an identifier for the text of views, which is kept whatever the lake is attached as."""
+    """Return ``schema.table`` as views name it: whatever the lake is attached as."""
     schema, plain = split_name(name)
     return f"{quoted(schema)}.{quoted(plain)}"
 
@@ -87,5 +87,6 @@ def in_window(window: Window) -> str:
     first, last = days_of(window)
     return (
         f"day >= {day_literal(first)} AND day <= {day_literal(last)} "
-        f"AND event_time >= {time_literal(window.start)} AND event_time < {time_literal(window.end)}"
+        f"AND event_time >= {time_literal(window.start)} AND event_time < "
+        f"{time_literal(window.end)}"
     )

@@ -9,6 +9,7 @@ categoricals are text.
 from __future__ import annotations
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from sequence_platform.errors import FrameSchemaError, listed
 
@@ -55,12 +56,15 @@ def lake_type(dtype: pl.DataType, where: str) -> str:
             return f"DECIMAL({precision}, {scale})"
         case _ if type(dtype) in SCALARS:
             return SCALARS[type(dtype)]
+        case _:
+            pass
     raise FrameSchemaError(
         "a column's type cannot be stored in the lake",
         where=where,
         found=str(dtype),
-        expected="numbers up to 64 bits, text, Boolean, Date, Time, Datetime('us') without zone or UTC, Decimal, Binary, "
-        "and lists, arrays and structs of these",
+        expected="numbers up to 64 bits, text, Boolean, Date, Time, Datetime('us') without zone "
+        "or UTC, Decimal, Binary, and "
+        "lists, arrays and structs of these",
         next_step="cast the column in the definition, as .dt.total_microseconds() for a duration",
     )
 
@@ -126,5 +130,5 @@ def _inner(dtype: pl.Array | pl.List) -> pl.DataType:
     return _instance(dtype.inner)
 
 
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+def _instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
     return dtype() if isinstance(dtype, type) else dtype

@@ -45,7 +45,8 @@ def _vectors(spec: TableSpec, vectors: dict[str, str]) -> View:
     name = f"{spec.name}_vectors"
     return View(
         name,
-        f"CREATE OR REPLACE VIEW {in_schema(name)} AS SELECT * REPLACE ({casts}) FROM {in_schema(spec.name)}",
+        f"CREATE OR REPLACE VIEW {in_schema(name)} AS SELECT * REPLACE ({casts}) FROM "
+        f"{in_schema(spec.name)}",
     )
 
 
@@ -77,5 +78,6 @@ def _cut(spec: TableSpec, chosen: str, oldest: str) -> str:
     shorter = ", ".join(f"{quoted(name)}[cut_ + 1:] AS {quoted(name)}" for name in lists)
     return (
         f"SELECT * EXCLUDE (cut_) REPLACE ((length - cut_)::INTEGER AS length, {shorter}) FROM ("
-        f"SELECT *, len(list_filter(event_time, x -> x < {oldest})) AS cut_ FROM ({chosen})) WHERE cut_ < length"
+        f"SELECT *, len(list_filter(event_time, x -> x < {oldest})) AS cut_ FROM ({chosen})) "
+        f"WHERE cut_ < length"
     )

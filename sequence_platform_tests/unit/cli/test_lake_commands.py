@@ -63,8 +63,8 @@ def test_show_prints_the_newest_event_first(built: Shell) -> None:
     assert "entity 7: the newest 2 of 2 events" in words(done.output)
     assert cells(done.output) == [
         ["event_time", "event_type", "pin"],
-        ["03-01 10:00:00", "click", "11"],
-        ["03-01 09:00:00", "click", "10"],
+        ["2026-03-01 10:00:00", "click", "11"],
+        ["2026-03-01 09:00:00", "click", "10"],
     ]
 
 
