@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: started on a port that the system gives, and ended with the test run."""
+"""A real PostgreSQL for tests: on a port that the system gives, and ended with the test run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _binaries() -> Path | None:
 @cache
 def _server(binaries: Path) -> int:
     """Start the server and return its port."""
-    # Not in pytest's folder: that belongs to root, whom initdb refuses, and whose folders others cannot enter.
+    # Not in pytest's folder: initdb refuses root, and nobody else may enter a folder of root.
     home = Path(tempfile.mkdtemp(prefix="lake-postgres-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     user = _unprivileged_user()
@@ -82,7 +82,7 @@ def _settings(options: Mapping[str, object]) -> list[str]:
 def _answers(server: subprocess.Popen[bytes], binaries: Path, port: int) -> bool:
     deadline = monotonic() + START_SECONDS
     while server.poll() is None and monotonic() < deadline:
-        command = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+        command = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
         if subprocess.run(command, check=False).returncode == 0:
             return True
         sleep(0.05)

@@ -79,9 +79,11 @@ def run_backfill(
     console.print(
         f"{len(summary.reports)} partitions in {summary.seconds:.1f} s, {changed} of them changed"
     )
+    for table, days in summary.withheld.items():
+        console.print(f"{table}: {len(days)} days wait for failed days that they look back on")
     if summary.failures:
         raise PartitionsFailedError(
-            "some of it failed; the rest is built",
+            "some of it failed; what does not look back on it is built",
             found=listed(summary.failures),
             next_step="mend it, then run the same again",
         )

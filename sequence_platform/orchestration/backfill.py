@@ -7,10 +7,13 @@ from datetime import date
 
 import dagster as dg
 
+from sequence_platform.catalog import load_plan
 from sequence_platform.errors import SequencePlatformError, nearest
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.home import ensure_dagster_home, ensure_in_process_config
-from sequence_platform.orchestration.keys import DAY, range_tags
+from sequence_platform.orchestration.keys import DAY, days_before, range_tags, sequence_key
+from sequence_platform.plan.plan import SequencePlan
+from sequence_platform.plan.tables import enriched_table, sequence_table
 from sequence_platform.runtimes.batch import Report
 from sequence_platform.settings import Settings
 
@@ -32,12 +35,15 @@ class RunSummary:
     """What a range of days became.
 
     Attributes:
-        failures: What each failed step said, by run; its neighbours were committed.
+        failures: What each failed step said; the days beside the failed ones were committed.
+        withheld: By sequence table, days that were not built because they look back on a day that
+            failed: they would have lacked its events.
     """
 
     run_ids: list[str] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    withheld: dict[str, list[date]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -51,9 +57,8 @@ def materialize_range(
 ) -> RunSummary:
     """Build the days ``[start, end)`` of some tables and of everything they are made from.
 
-    Enrichments are built first, once; then days in order, at most
-    ``settings.partitions_per_run`` in a run. A failed day or run is reported in the summary and
-    the others go on.
+    Enrichments are built first, once; then the days of events, then those of sequences, at most
+    ``settings.partitions_per_run`` days in a run. What fails is in the summary; the rest goes on.
 
     Args:
         settings: Where everything is; runs are kept in the Dagster home of these.
@@ -74,35 +79,57 @@ def materialize_range(
 
     definitions = build_definitions(settings, committed)
     whole, daily = _selected(definitions, list(targets))
-    runs = [_Run(whole, {}, len(whole))] if whole else []
-    for first, keys in daily.items():
-        for begin, stop in _chunks(max(first, start), end, settings.partitions_per_run):
-            runs.append(_Run(keys, range_tags(begin, stop), len(keys) * (stop - begin).days))
-    total = sum(run.partitions for run in runs)
+    days = {first: _days(max(first, start), end) for first in daily}
+    total = len(whole) + sum(len(keys) * len(days[first]) for first, keys in daily.items())
     job = definitions.resolve_implicit_global_asset_job_def()
     home = ensure_dagster_home(settings)
     with dg.DagsterInstance.from_config(str(home), ensure_in_process_config(home)) as instance:
-        for run in runs:
+
+        def run(keys: list[dg.AssetKey], tags: dict[str, str]) -> None:
             result = job.execute_in_process(
                 run_config=QUIET,
                 instance=instance,
-                asset_selection=run.keys,
-                tags=run.tags,
+                asset_selection=keys,
+                tags=tags,
                 raise_on_error=False,
             )
             summary.run_ids.append(result.run_id)
             summary.failures.extend(_failures(result))
+
+        def run_days(keys: list[dg.AssetKey], wanted: list[date]) -> None:
+            for begin, stop in _ranges(wanted, settings.partitions_per_run) if keys else ():
+                run(keys, range_tags(begin, stop))
+
+        if whole:
+            run(whole, {})
+        for first, keys in daily.items():
+            run_days([key for key in keys if key.path[0] == "enriched"], days[first])
+        sequences = load_plan(settings.definitions).sequences.values()
+        for first, keys in daily.items():
+            here = [item for item in sequences if sequence_key(item.table) in keys]
+            for ready, items in _by_ready_days(here, days[first], summary).items():
+                run_days([sequence_key(item.table) for item in items], list(ready))
     summary.seconds = time.perf_counter() - began
     return summary
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One run: what it builds, the tags that say which days, and how many partitions that is."""
-
-    keys: list[dg.AssetKey]
-    tags: dict[str, str]
-    partitions: int
+def _by_ready_days(
+    sequences: Iterable[SequencePlan], days: list[date], summary: RunSummary
+) -> dict[tuple[date, ...], list[SequencePlan]]:
+    """Return the days on which sequences can be built, and note those withheld."""
+    ready: dict[tuple[date, ...], list[SequencePlan]] = {}
+    for sequence in sequences:
+        events = [event for event in sequence.events if event.definition.batch is not None]
+        tables = {enriched_table(event).name for event in events}
+        built = {(report.table, report.day) for report in summary.reports}
+        failed = [day for day in days if any((table, day) not in built for table in tables)]
+        back = days_before(sequence.lookback) * DAY
+        able = tuple(day for day in days if not any(day - back <= bad <= day for bad in failed))
+        if len(able) < len(days):
+            withheld = sorted(set(days) - set(able))
+            summary.withheld[sequence_table(sequence).name] = withheld
+        ready.setdefault(able, []).append(sequence)
+    return ready
 
 
 def _selected(
@@ -129,11 +156,21 @@ def _selected(
     return whole, daily
 
 
-def _chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
-    while start < end:
-        stop = min(start + days * DAY, end)
-        yield start, stop
-        start = stop
+def _days(start: date, end: date) -> list[date]:
+    return [start + number * DAY for number in range((end - start).days)]
+
+
+def _ranges(days: list[date], limit: int) -> Iterator[tuple[date, date]]:
+    """Yield the days as ranges ``[begin, stop)`` without gaps, each of at most ``limit`` days."""
+    at = 0
+    while at < len(days):
+        length = 1
+        while length < limit and at + length < len(days):
+            if days[at + length] - days[at + length - 1] > DAY:
+                break
+            length += 1
+        yield days[at], days[at + length - 1] + DAY
+        at += length
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the lake's suites share: small tables, rows by hand, and building a partition as a runtime does."""
+"""What the lake's suites share: small tables, rows by hand, and building as a runtime does."""
 
 from __future__ import annotations
 

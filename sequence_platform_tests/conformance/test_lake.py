@@ -270,8 +270,8 @@ def test_dead_letters_are_replaced_with_their_partition_however_many(
         build(lake, table, DAY, clicks(), dead=letters(*rules))
         with shared_place.connect() as connection:
             found = connection.sql(
-                f"SELECT day, rule, count(*) FROM platform.dead_letters WHERE table_name = '{table.name}' "
-                "GROUP BY ALL ORDER BY day"
+                "SELECT day, rule, count(*) FROM platform.dead_letters "
+                f"WHERE table_name = '{table.name}' GROUP BY ALL ORDER BY day"
             )
             expected = [(DAY, rules[0], len(rules))] if rules else []
             assert found.fetchall() == [*expected, (NEXT_DAY, "kept", 1)]

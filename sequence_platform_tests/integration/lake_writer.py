@@ -1,7 +1,7 @@
-"""A process that commits days of a lake over and over, for tests that kill it or run several at once.
+"""A process that commits days of a lake over and over; tests kill it, or run several at once.
 
-Every build of a day is whole in a way that a reader can check: all its rows name its round, and their number, the
-number of its dead letters and its ledger row follow from the round.
+Every build of a day is whole in a way that a reader can check: all its rows name its round, and
+how many rows and dead letters there are follows from the round.
 
 Usage: python lake_writer.py CATALOG DATA_PATH SEED ROUNDS DAY...
 """
@@ -49,15 +49,20 @@ def build_day(lake: DuckLakeLake, offset: int, round_: int) -> bool:
             continue
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main(catalog: str, data_path: str, seed: str, rounds: str, *offsets: str) -> None:
     choose = random.Random(int(seed))
     with DuckLakeLake(catalog, data_path, threads=1) as lake:
-        print("open", flush=True)
+        say("open")
         for _ in range(int(rounds)):
             for offset in choose.sample(offsets, len(offsets)):
                 round_ = choose.randrange(1000)
                 changed = build_day(lake, int(offset), round_)
-                print(f"committed {offset} {round_} {changed}", flush=True)
+                say(f"committed {offset} {round_} {changed}")
 
 
 if __name__ == "__main__":

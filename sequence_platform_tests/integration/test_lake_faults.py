@@ -42,7 +42,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 WRITER = Path(__file__).with_name("lake_writer.py")
-KILLS = 5
+KILLS = 4
 SECONDS = 120.0
 
 TORN = """
@@ -250,7 +250,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("left", [0, 20_000, 57_000])

@@ -30,7 +30,7 @@ def test_progress_is_told_of_every_partition_as_it_is_committed(project: Project
 def test_long_ranges_are_cut_into_runs(project: Project) -> None:
     settings = project.settings.model_copy(update={"partitions_per_run": 3})
     summary = materialize_range(settings, [], START, END)
-    assert len(summary.run_ids) == 3  # enrichments, three days, one day
+    assert len(summary.run_ids) == 5  # enrichments; three days, one day of events; of sequences
     assert len(summary.reports) == 13
 
 
@@ -63,7 +63,8 @@ def test_a_failed_day_is_in_the_summary_and_the_other_runs_go_on(project: Projec
     built = [report.day for report in summary.reports if report.table == "enriched.click"]
     assert built == [date(2026, 1, d) for d in (1, 3, 4)]
     feed = [report.day for report in summary.reports if report.table == "sequences.feed"]
-    assert feed == [date(2026, 1, d) for d in (3, 4)]  # the first run's waits for its events
+    assert feed == [date(2026, 1, 1)]  # those after would lack the events of the failed day
+    assert summary.withheld == {"sequences.feed": [date(2026, 1, d) for d in (2, 3, 4)]}
 
 
 def test_a_target_that_does_not_exist_is_refused_with_what_does(project: Project) -> None:

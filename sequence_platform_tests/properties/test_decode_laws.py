@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -218,7 +219,8 @@ def as_integer(value: object) -> int | None:
         case int():
             number = value
         case float():
-            number = int(value) if value.is_integer() else None
+            said = Decimal(repr(value))  # what stands in the message, not the float nearest to it
+            number = int(said) if said == said.to_integral_value() else None
         case str():
             number = INTEGER_TEXTS.get(value)
         case _:

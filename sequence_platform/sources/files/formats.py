@@ -89,7 +89,8 @@ def read_separated(
 
 
 def _header(path: Path, separator: str) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    # The stream decodes far beyond the header; what is not UTF-8 there DuckDB tells, with its line.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         header = next(csv.reader(stream, delimiter=separator, strict=True), [])
     if not header:
         raise csv.Error("no header in the first line")

@@ -33,13 +33,19 @@ takes."""
 
 
 class Session:
-    """A connection, used by one thread at a time."""
+    """A connection, used by one thread at a time.
+
+    Attributes:
+        reached_commit: Whether the last ``write`` got as far as COMMIT: if it failed there, it may
+            have succeeded in the catalog.
+    """
 
     def __init__(self, address: LakeAddress, resources: Resources, *, read_only: bool) -> None:
         self.address = address
         self._is_read_only = read_only
         self._connection = open_connection(address, resources, read_only=read_only)
         self._mutex = threading.RLock()
+        self.reached_commit = False
         self._lock = None if read_only else write_lock(address, self._connection)
 
     def close(self) -> None:
@@ -117,6 +123,7 @@ class Session:
                 self._connection.execute(
                     f"CALL {CATALOG}.set_commit_message('sequence_platform', {text(message)})"
                 )
+                self.reached_commit = True
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._rollback()
@@ -128,6 +135,7 @@ class Session:
         Raises:
             StoreError: it failed; nothing changed.
         """
+        self.reached_commit = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with (

@@ -65,7 +65,7 @@ def discard(session: Session, files: Sequence[str]) -> None:
     A commit that was reported as failed may have succeeded.
     """
     with suppress(StoreError):
-        if files and not _is_taken(session, files[0]):
+        if files and not (session.reached_commit and _is_taken(session, files[0])):
             remove(session, files)
 
 
