@@ -117,9 +117,7 @@ def _events(rng: np.random.Generator, users: np.ndarray, day: date, number: int)
             "experiment": rng.integers(0, 64, n),
         }
     )
-    return frame.cast(plan.events["engagement"].schema).sort(
-        "entity", "event_time", "event_id"
-    )
+    return frame.cast(plan.events["engagement"].schema).sort("entity", "event_time", "event_id")
 
 
 def files(folder: Path) -> str:

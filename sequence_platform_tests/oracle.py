@@ -1,7 +1,7 @@
-"""The definition of correct: plain Python over lists of dicts, no Polars, slow, and meant to be obviously right.
+"""The definition of correct: plain Python over lists of dicts, slow, meant to be obviously right.
 
-Whoever doubts an answer of the platform reads this file. It shares no code with the engine: expressions
-arrive as Python functions of one row (or of one entity's events), written beside the Polars ones.
+Whoever doubts an answer of the platform reads this file. It shares no code with the engine and
+runs no Polars: expressions arrive as Python functions of one row, or of one entity's events.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What an EventType means, as Python functions of a raw row; one that cannot be computed raises ValueError.
+    """What an EventType means, as Python functions of a raw row.
 
-    ``executor`` returns the row with more columns, or None.
+    A function that cannot say anything of a row raises ValueError. ``executor`` returns the row
+    with more columns, or None.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
-    """What a Sequence means: its policy, how far back it looks, what it carries, and derived columns of one entity's events."""
+    """What a Sequence means; ``derived`` are functions of the events of one entity."""
 
     policy: Sequence
     lookback: timedelta
@@ -116,7 +117,7 @@ def enrich(event: Event, raw: Iterable[Row], tables: Mapping[str, Rows]) -> tupl
 
 
 def judged(event: Event, row: Row, tables: Mapping[str, Rows]) -> tuple[Row, Row, str, str]:
-    """Return a row's envelope and payload, why it is dead and why it is rejected; what is never asked cannot fail."""
+    """Return a row's envelope and payload, why it is dead, why rejected; stop at the first."""
     operation, envelope = event.operation(row) or "upsert", envelope_of(event, row)
     if dies := unusable(event, envelope, operation):
         return envelope, {}, dies, ""
@@ -127,7 +128,7 @@ def judged(event: Event, row: Row, tables: Mapping[str, Rows]) -> tuple[Row, Row
 
 
 def envelope_of(event: Event, row: Row) -> Row:
-    """Return the columns every enriched row starts with; no arrival means on time, no revision the first."""
+    """Return what every enriched row starts with; no arrival is on time, no revision the first."""
     arrival, revision = event.arrival_time(row), event.revision(row)
     return {
         "entity": event.entity(row),
@@ -168,7 +169,7 @@ def payload_of(
 
 
 def look_up(table: Rows, key: object, at: datetime) -> Row | None:
-    """Return the newest row of a key that was available at a time; a row without available_time always was."""
+    """Return the newest row of a key that was available at a time; without one, always."""
     rows = [
         row
         for row in table
@@ -178,7 +179,7 @@ def look_up(table: Rows, key: object, at: datetime) -> Row | None:
 
 
 def build_lookup(rows: Rows, identity: Items[str]) -> tuple[Rows, Rows]:
-    """Return an enrichment's table from its rows, and the dead ones; of equal identities the largest row counts."""
+    """Return an enrichment's table, and the dead rows; of one identity the largest row counts."""
     best: dict[object, Row] = {}
     dead = []
     for row in rows:
@@ -198,12 +199,12 @@ def build_lookup(rows: Rows, identity: Items[str]) -> tuple[Rows, Rows]:
 
 
 def standing(row: Row) -> tuple[Any, ...]:
-    """Return what decides between two versions of an event; a removal (it has a ``rule``) beats an upsert."""
+    """Return what decides between versions of an event; a removal (with ``rule``) beats a row."""
     return (row["revision"], row["arrival_time"], "rule" in row, row["event_time"])
 
 
 def winners(rows: Rows, payload: Iterable[str]) -> Rows:
-    """Return the best row per (entity, event_id); between equals the larger payload, column by column."""
+    """Return the best row per (entity, event_id); of equals the larger payload, by column."""
     columns = ("rule", *payload)
     best: dict[object, Row] = {}
     for row in rows:
@@ -233,9 +234,9 @@ def resolve(event: Event, admitted: Rows, rejected: Rows, dead: Rows) -> Partiti
 def build_days(
     event: Event, raw: Mapping[date, Rows], tables: Mapping[str, Rows]
 ) -> dict[date, Partition]:
-    """Return every partition once all are built: rows that a correction of another day beats are superseded.
+    """Return every partition once all are built; corrections of one day beat rows of another.
 
-    ``raw`` has each row under the day it belongs to; a row whose event_time is on another day is dead.
+    ``raw`` has each row under the day it belongs to; one whose event_time is on another is dead.
     """
     own = {}
     for day, rows in raw.items():
@@ -245,7 +246,8 @@ def build_days(
             for part in (admitted, rejected)
         ]
         strays = len(admitted) + len(rejected) - len(here[0]) - len(here[1])
-        own[day] = resolve(event, *here, dead + [{"rule": "outside_partition"}] * strays)
+        lost = dead + [{"rule": "outside_partition"}] * strays
+        own[day] = resolve(event, here[0], here[1], lost)
     return {day: corrected(part, own, day) for day, part in own.items()} if event.corrects else own
 
 
@@ -266,7 +268,7 @@ def beats(correction: Row, row: Row) -> bool:
 
 
 def assemble(assembly: Assembly, rows: Mapping[str, Rows], as_of: datetime) -> Rows:
-    """Return one row per entity with its sequence as of a time, exclusive; ``rows`` by name of event type."""
+    """Return a row per entity with its sequence as of a time, exclusive; ``rows`` by event type."""
     by_entity: dict[Any, Rows] = defaultdict(list)
     for priority, event in enumerate(assembly.policy.events):
         seen = [
@@ -290,26 +292,27 @@ def assemble(assembly: Assembly, rows: Mapping[str, Rows], as_of: datetime) -> R
 
 
 def sequence_of(assembly: Assembly, entity: object, events: Rows, as_of: datetime) -> Row:
-    """Return an entity's events as a row of lists, oldest first, and how many events each rule cut."""
+    """Return an entity's events as a row of lists, oldest first, and how many each rule cut."""
     events = sorted(
         events,
         key=lambda event: (event["event_time"], event["priority"], event["event_id"].encode()),
     )
-    policy, trimmed = assembly.policy, {}
-    for rule, trim in (
-        ("sessions", lambda: newest_sessions(events, policy.sessions)),
-        ("dedupe", lambda: without_repeats(events, policy.dedupe)),
-        ("quotas", lambda: within_quotas(events, policy.quotas or {})),
-        ("max_length", lambda: events[-policy.max_length :]),
-    ):
-        kept = trim()
-        trimmed[rule] = len(events) - len(kept)
-        events = kept
+    policy = assembly.policy
+    recent = newest_sessions(events, policy.sessions)
+    distinct = without_repeats(recent, policy.dedupe)
+    allowed = within_quotas(distinct, policy.quotas or {})
+    final = allowed[-policy.max_length :]
+    trimmed = {
+        "sessions": len(events) - len(recent),
+        "dedupe": len(recent) - len(distinct),
+        "quotas": len(distinct) - len(allowed),
+        "max_length": len(allowed) - len(final),
+    }
     names = ("event_type", "event_time", "event_id", *assembly.carried)
-    lists = {name: [event[name] for event in events] for name in names}
-    derived = {name: of(events) for name, of in assembly.derived.items()} if events else {}
+    lists = {name: [event[name] for event in final] for name in names}
+    derived = {name: of(final) for name, of in assembly.derived.items()} if final else {}
     return (
-        {"entity": entity, "as_of": as_of, "length": len(events)}
+        {"entity": entity, "as_of": as_of, "length": len(final)}
         | lists
         | derived
         | {"trimmed": trimmed}
@@ -329,7 +332,7 @@ def newest_sessions(events: Rows, sessions: Sessions | None) -> Rows:
 
 
 def without_repeats(events: Rows, dedupe: Dedupe | None) -> Rows:
-    """Return the events that are not repeats of the next (keep last) or previous (keep first) one that agrees."""
+    """Return the events that do not repeat the next (keep last) or previous (first) like them."""
     if dedupe is None:
         return events
     by = [dedupe.by] if isinstance(dedupe.by, str) else list(dedupe.by)
@@ -368,7 +371,7 @@ def within_quotas(events: Rows, quotas: Mapping[str, int]) -> Rows:
 def build_snapshot(
     assembly: Assembly, days: Mapping[str, Mapping[date, Partition]], day: date
 ) -> Rows:
-    """Return a day's snapshot: the sequences, as of its end, of the entities with an event on it."""
+    """Return a day's snapshot: sequences as of its end of the entities with an event on it."""
     as_of = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     names = [event.name for event in assembly.policy.events]
     rows = {name: [row for part in days[name].values() for row in part.rows] for name in names}

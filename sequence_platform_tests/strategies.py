@@ -1,6 +1,7 @@
-"""What property tests draw from: event types with their plain twins, hostile raw rows, random trim policies.
+"""What property tests draw from: event types with plain twins, hostile rows, random policies.
 
-Every Polars expression stands beside the Python function that means the same, so that the oracle never runs Polars.
+Every Polars expression stands beside the Python function that means the same, so that the oracle
+never runs Polars.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from math import isnan
 from typing import Any
 
@@ -62,7 +64,7 @@ busy_times = st.sampled_from(
         *TIMES,
     ]
 )
-"""Mostly within one day and often a round distance apart, where sessions and bursts begin and end."""
+"""Mostly within one day, often a round distance apart: where sessions and bursts begin and end."""
 raw_times = st.one_of(times, times, times, times, st.sampled_from([*IMPOSSIBLE, None]))
 RAW_MICROSECONDS = [0, -1, 2**62, -(2**62), 4_102_444_800_000_000]
 """Epoch times that are impossible; some are beyond what a Python datetime can say."""
@@ -80,7 +82,7 @@ def from_microseconds(value: int | None) -> datetime | None:
     try:
         return EPOCH + timedelta(microseconds=value)
     except OverflowError:
-        return (datetime.max if value > 0 else datetime.min).replace(tzinfo=UTC)
+        return datetime(9999 if value > 0 else 1, 1, 1, tzinfo=UTC)
 
 
 # ---- values
@@ -133,7 +135,7 @@ SEARCH_PAYLOAD = ("delay_ms", "query", "tags", "hits", "is_blank", "found")
 
 @cache
 def world(entity: pl.DataType = pl.String(), **sources: Source) -> World:  # noqa: B008 - a value
-    """Return the world for entities of a type; ``sources`` say where tests that read files keep them."""
+    """Return the world for entities of a type; ``sources`` by name, for tests that read files."""
     ids = INTEGER_ENTITIES if entity.is_integer() else STRING_ENTITIES
     bot = ids[-1]
     item_facts = Enrichment(
@@ -332,7 +334,7 @@ def buy_oracle(bot: object) -> oracle.Event:
 def raw_rows(
     name: str, entities: Items[Any], when: st.SearchStrategy[Any] = raw_times
 ) -> st.SearchStrategy[Rows]:
-    """Draw rows of an event type: few ids and times, and versions of a row, so that ties and corrections are common."""
+    """Draw rows of an event type: few ids and times and altered copies, so that ties are common."""
     fields = ROWS[name](entities, when)
 
     def altered(row: Row) -> st.SearchStrategy[Row]:
@@ -342,15 +344,16 @@ def raw_rows(
         return changed.map(lambda change: row | {change[0]: change[1]})
 
     def with_versions(rows: Rows) -> st.SearchStrategy[Rows]:
-        versions = (
-            st.lists(st.sampled_from(rows).flatmap(altered), max_size=4) if rows else st.just(rows)
-        )
+        if not rows:
+            return st.just(rows)
+        versions = st.lists(st.sampled_from(rows).flatmap(altered), max_size=4)
         return versions.map(lambda more: [*rows, *more])
 
-    rows = st.one_of(
-        st.lists(st.fixed_dictionaries(fields), min_size=least, max_size=10) for least in (4, 1, 0)
-    )
-    return rows.flatmap(with_versions).flatmap(with_repeats)
+    def at_least(size: int) -> st.SearchStrategy[Rows]:
+        return st.lists(st.fixed_dictionaries(fields), min_size=size, max_size=10)
+
+    few_or_many = st.one_of(at_least(4), at_least(1), at_least(0))
+    return few_or_many.flatmap(with_versions).flatmap(with_repeats)
 
 
 def with_repeats(rows: Rows) -> st.SearchStrategy[Rows]:
@@ -468,7 +471,7 @@ PAYLOADS: Mapping[str, dict[str, st.SearchStrategy[Any]]] = {
 def enriched_rows(
     name: str, entities: Items[Any], when: st.SearchStrategy[Any] = busy_times
 ) -> st.SearchStrategy[Rows]:
-    """Draw enriched rows: ties between and within event types, versions of one event on several days, exact repeats."""
+    """Draw enriched rows: ties, versions of one event on several days, exact repeats."""
     envelope = {
         "entity": st.sampled_from([*5 * [entities[0]], *2 * [entities[1]], entities[2]]),
         "event_id": st.sampled_from(["", "1", "2", "3", "4", "5", "10", "é", "\uffff", "😀"]),
@@ -479,7 +482,7 @@ def enriched_rows(
     row = st.fixed_dictionaries(envelope | PAYLOADS[name])
 
     def between(least: int, most: int) -> st.SearchStrategy[Rows]:
-        # Full ties with other payloads never reach assemble: they are of one partition, which resolve has seen.
+        # Full ties with other payloads never reach assemble: resolve has seen their partition.
         return st.lists(
             row,
             min_size=least,
@@ -520,12 +523,11 @@ class Derived:
 
 
 def _gaps(events: Rows) -> list[int | None]:
-    pairs = zip(events, events[1:], strict=False)
     return [
         None,
         *(
             (after["event_time"] - before["event_time"]) // timedelta(seconds=1)
-            for before, after in pairs
+            for before, after in pairwise(events)
         ),
     ]
 
@@ -581,9 +583,10 @@ class Drawn:
         names = [event.name for event in policy.events]
         shown = ("columns", "max_length", "max_age", "sessions", "dedupe", "quotas")
         facts = ", ".join(f"{name}={getattr(policy, name)!r}" for name in shown)
-        return f"Sequence(events={names}, {facts}, derived={list(policy.derived or {})}, late={policy.late})"
+        rest = f"derived={list(policy.derived or {})}, late={policy.late}"
+        return f"Sequence(events={names}, {facts}, {rest})"
 
-    def _repr_pretty_(self, printer: Any, _: bool) -> None:  # noqa: FBT001 - the signature hypothesis looks for
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
         printer.text(repr(self))
 
 
@@ -663,7 +666,7 @@ def frame(rows: Rows, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
 
 
 def comparable(value: Any) -> Any:
-    """Return a value that equals another exactly when both say the same: NaN is NaN, 1 is not True."""
+    """Return a value that equals another when both say the same: NaN is NaN, 1 is not True."""
     match value:
         case dict():
             return tuple((name, comparable(item)) for name, item in value.items())

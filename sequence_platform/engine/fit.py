@@ -46,9 +46,9 @@ def fit(frame: pl.DataFrame, schema: pl.Schema, *, declared: pl.Schema | None = 
         declared: The types to name in details, if they are others.
     """
     changed = {name: dtype for name, dtype in schema.items() if frame.schema[name] != dtype}
-    read = {name: _read(frame[name], dtype) for name, dtype in changed.items()}
-    fitted = frame.select(schema.names()).with_columns(read.values())
-    lost = {name: _lost(frame[name], series) for name, series in read.items()}
+    read = {name: _read_all(frame[name], dtype) for name, dtype in changed.items()}
+    fitted = frame.select(schema.names()).with_columns(series for series, _ in read.values())
+    lost = {name: rows for name, (_, rows) in read.items()}
     impossible = {name: is_beyond_calendar(fitted[name]).arg_true() for name in _times(schema)}
     unfit = [*lost.items(), *impossible.items()]
     return Fitted(fitted, _misfits(frame, unfit, declared or schema))
@@ -77,6 +77,14 @@ def without(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
 
 def _times(schema: pl.Schema) -> list[str]:
     return [name for name, dtype in schema.items() if dtype in (pl.Datetime, pl.Date)]
+
+
+def _read_all(series: pl.Series, wanted: pl.DataType) -> tuple[pl.Series, pl.Series]:
+    """Return a column in another type, and the rows of which a value was lost."""
+    if _extremes_fit(series, wanted):
+        return series.cast(wanted), pl.Series(dtype=pl.UInt32)
+    read = _read(series, wanted)
+    return read, _lost(series, read)
 
 
 def _read(series: pl.Series, wanted: pl.DataType) -> pl.Series:
@@ -117,7 +125,7 @@ def _lost(series: pl.Series, read: pl.Series) -> pl.Series:
     """Return the rows of which a value was lost when ``series`` was read."""
     if series.dtype.is_nested() and read.dtype.is_nested():
         unfit = is_unfit(pl.col(series.name), series.dtype, read.dtype)
-        if unfit is not None and not _extremes_fit(series, read.dtype):
+        if unfit is not None:
             return _apply(unfit, series).arg_true()
     elif read.null_count() > series.null_count():
         return (read.is_null() & series.is_not_null()).arg_true()

@@ -51,12 +51,9 @@ def materialize_days(
     """
     outcome = Outcome()
     days = [date.fromisoformat(key) for key in context.partition_keys]
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS):
         _build(context, build, days, outcome, progress)
         days = [day for day, error in outcome.failures.items() if _may_pass(error)]
-        if not days or attempt == ATTEMPTS:
-            break
-        outcome.failures = {d: e for d, e in outcome.failures.items() if d not in set(days)}
     results = check_results(context.asset_key, checks, outcome.reports)
     if outcome.failures:
         yield from results
@@ -124,6 +121,7 @@ def _build(
             context.log.exception("%s: failed; the other days go on", where)
             outcome.failures[day] = error
             continue
+        outcome.failures.pop(day, None)
         outcome.reports.append(report)
         _log(context, where, report)
         progress(report)

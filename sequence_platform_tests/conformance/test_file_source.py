@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -302,7 +303,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(content)
-        error_of(lambda name=suffix: everything(file_source(tmp_path, Files(f"a.{name}"))))
+        error_of(partial(everything, file_source(tmp_path, Files(f"a.{suffix}"))))
     (tmp_path / "a.parquet").write_bytes(b"no parquet at all")
     error_of(lambda: everything(file_source(tmp_path, Files("a.parquet"))))
 
@@ -521,8 +522,7 @@ def start_reader(folder: Path) -> subprocess.Popen[str]:
 
 
 def many_days(folder: Path, count: int) -> None:
-    hours = pl.int_range(count, eager=True) % (24 * 5)
-    at = datetime(2026, 3, 1, tzinfo=UTC) + pl.duration(hours=hours)
+    at = datetime(2026, 3, 1, tzinfo=UTC) + pl.duration(hours=pl.int_range(count) % (24 * 5))
     rows = pl.select(id=pl.int_range(count).cast(pl.String), at=at, n=pl.lit(1), price=pl.lit(1.0))
     write_rows(rows, folder / "a.csv")
 

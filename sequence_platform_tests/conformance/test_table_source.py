@@ -40,15 +40,15 @@ EVENTS = """
         ('old', TIMESTAMPTZ '1960-01-01 00:00:00+00', 4, 3.5),
         ('far', TIMESTAMPTZ '2100-01-01 00:00:00+00', 5, 4.5),
         ('none', NULL, 6, 5.5)
-    ) AS events(id, at, n, price)
+    ) AS events(id, "at", n, price)
 """
 TIME_COLUMNS = {
-    "at": (None, "at"),
-    "plain": (None, "at::TIMESTAMP"),
-    "day": (None, "at::DATE"),
-    "seconds": ("s", "CAST(floor(epoch(at)) AS BIGINT)"),
-    "milliseconds": ("ms", "CAST(floor(epoch(at) * 1000) AS BIGINT)"),
-    "microseconds": ("us", "CAST(floor(epoch(at) * 1000) AS BIGINT) * 1000"),
+    "at": (None, '"at"'),
+    "plain": (None, '"at"::TIMESTAMP'),
+    "day": (None, '"at"::DATE'),
+    "seconds": ("s", 'CAST(floor(epoch("at")) AS BIGINT)'),
+    "milliseconds": ("ms", 'CAST(floor(epoch("at") * 1000) AS BIGINT)'),
+    "microseconds": ("us", 'CAST(floor(epoch("at") * 1000) AS BIGINT) * 1000'),
 }
 
 
@@ -121,7 +121,7 @@ def test_views_schemas_and_names_with_any_character_are_read(tmp_path: Path, kin
         tmp_path,
         kind,
         EVENTS,
-        f'CREATE TABLE {{schema}}"{name}" AS SELECT id AS "{name}", at FROM {{schema}}events',
+        f'CREATE TABLE {{schema}}"{name}" AS SELECT id AS "{name}", "at" FROM {{schema}}events',
     )
     schema = pl.Schema({hostile: pl.String(), "at": SCHEMA["at"]})
     databases = OneDatabase(tmp_path, {"warehouse": url})
@@ -155,7 +155,8 @@ def test_a_row_whose_event_time_is_another_day_is_a_dead_letter(tmp_path: Path, 
 
 @database
 def test_infinite_times_are_dead_letters_of_the_first_day(tmp_path: Path, kind: str) -> None:
-    add = "INSERT INTO {schema}events VALUES ('endless', 'infinity', 1, 1), ('ever', '-infinity', 1, 1)"
+    rows = "('endless', 'infinity', 1, 1), ('ever', '-infinity', 1, 1)"
+    add = f"INSERT INTO {{schema}}events VALUES {rows}"
     url = warehouse(tmp_path, kind, EVENTS, add)
     source = table_source(tmp_path, Table("events", time_column="at"), url)
     assert dead_in(of_day(source, START)) == [("warehouse:events", None, "wrong_type:at")] * 2
@@ -167,9 +168,12 @@ def test_types_of_databases_become_the_raw_schema(tmp_path: Path) -> None:
         tmp_path,
         "duckdb",
         "CREATE TYPE kind AS ENUM ('x', 'y')",
-        "CREATE TABLE main.wide AS SELECT 5::HUGEINT AS huge, [1, 2]::FLOAT[2] AS vector, 'y'::kind AS kind, "
-        "1.25::DECIMAL(8, 3) AS price, '6ba7b810-9dad-11d1-80b4-00c04fd430c8'::UUID AS id, "
-        "TIMESTAMP '2026-03-01 12:00:00' AS at, {{'lat': 1.5::FLOAT, 'tags': ['a']}} AS place",
+        """
+        CREATE TABLE main.wide AS SELECT
+            5::HUGEINT AS huge, [1, 2]::FLOAT[2] AS vector, 'y'::kind AS kind,
+            1.25::DECIMAL(8, 3) AS price, '6ba7b810-9dad-11d1-80b4-00c04fd430c8'::UUID AS id,
+            TIMESTAMP '2026-03-01 12:00:00' AS "at", {{'lat': 1.5::FLOAT, 'tags': ['a']}} AS place
+        """,
     )
     schema = pl.Schema(
         {

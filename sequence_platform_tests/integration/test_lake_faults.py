@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -242,15 +243,17 @@ def test_disk_that_is_full_while_committing_changes_nothing(sqlite_place: LakePl
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
+def small_disk() -> Iterator[Path]:
+    # Not in pytest's folder, which it could not clean up after a run that was killed.
+    disk = Path(tempfile.mkdtemp(prefix="small-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode == 0:
+        yield disk
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    shutil.rmtree(disk, ignore_errors=True)
     if mounted.returncode != 0:
         pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("left", [0, 20_000, 57_000])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import dagster as dg
+import pytest
 from dagster_duckdb import DuckDBResource
 
 from sequence_platform.catalog import load_plan
+from sequence_platform.errors import StoreError
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.keys import range_tags
 from sequence_platform.plan.tables import sequence_table
+from sequence_platform.ports import Committed, PartitionCommit
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_platform
 from sequence_platform_tests.orchestration.project import DAY, START, USERS, Project
@@ -139,6 +144,42 @@ def test_checks_of_the_days_that_were_built_are_reported_though_another_failed(
         ("unique_keys", "null_entity", "in_partition", "conservation"), True
     )
     assert clicks[0].metadata["partitions"].value == 3
+
+
+class BusyLake:
+    """A real lake, except that the first commits find it busy."""
+
+    def __init__(self, lake: Any, times: int) -> None:
+        self._lake = lake
+        self._times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lake, name)
+
+    def commit(self, commit: PartitionCommit) -> Committed:
+        if commit.day == date(2026, 1, 2) and self._times:
+            self._times -= 1
+            raise StoreError("the catalog is locked", found="another writer", retryable=True)
+        committed: Committed = self._lake.commit(commit)
+        return committed
+
+
+@pytest.mark.parametrize(("times", "succeeds"), [(2, True), (3, False)])
+def test_a_day_that_found_the_lake_busy_is_tried_again_after_the_others(
+    project: Project, instance: dg.DagsterInstance, *, times: int, succeeds: bool
+) -> None:
+    job = build_definitions(project.settings).resolve_job_def("build_feed")
+    with open_platform(project.settings) as platform:
+        lake: Any = BusyLake(platform.lake, times)
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[SAVE],
+            resources={"platform": replace(platform, lake=lake), "io_manager": dg.mem_io_manager},
+            tags=range_tags(START, START + 3 * DAY),
+            raise_on_error=False,
+        )
+    assert result.success is succeeds
+    assert len(ledger_rows(project.settings, "enriched.save")) == (3 if succeeds else 2)
 
 
 def test_the_repaired_day_completes_the_range(

@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from sequence_platform.clock import FixedClock
-from sequence_platform.definition import Files
+from sequence_platform.definition import Definition, Files
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import Plan, Window
 from sequence_platform.plan.tables import (
@@ -48,6 +49,7 @@ from sequence_platform_tests.strategies import (
     as_set,
     comparable,
     frame,
+    microseconds,
     optional,
     raw_rows,
     sequences,
@@ -69,7 +71,9 @@ EVENTS = ("view", "buy", "search")
 DAYS = [(D0 + n * DAY).date() for n in range(4)]
 """Days with events, and a last one without, whose files hold late rows."""
 MOMENTS = [timedelta(hours=12), timedelta(hours=12, minutes=1), timedelta(0), DAY - US]
-TIMES = st.sampled_from([*[D0 + n * DAY + at for n in range(3) for at in MOMENTS], None, *IMPOSSIBLE])
+TIMES = st.sampled_from(
+    [*[D0 + n * DAY + at for n in range(3) for at in MOMENTS], None, *IMPOSSIBLE]
+)
 AS_OF = st.sampled_from(
     [
         D0 + DAY,
@@ -79,6 +83,8 @@ AS_OF = st.sampled_from(
 )
 EVER = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 CLOCK = FixedClock(datetime(2024, 6, 1, tzinfo=UTC))
+EXAMPLES = max(3, settings().max_examples // 10)
+"""A whole lake is built for each."""
 Task = tuple[str, date]
 File = date | int
 """A file of a day, or a numbered one that holds any days."""
@@ -101,6 +107,16 @@ USER_ROWS = st.lists(
 )
 
 
+VIEW_ROW: Row = {
+    "id": "1",
+    "user": "ann",
+    "ts": microseconds(D0),
+    "item_id": 1,
+    "surface": "a",
+    "score": 1.0,
+}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
     """Raw rows by event type and file, raw rows of the enrichments, and the order of building."""
@@ -113,7 +129,8 @@ class History:
 
     @property
     def plan(self) -> Plan:
-        values = [*HERE.definitions.values(), *(drawn.twin.policy for drawn in self.sequences)]
+        values: list[Definition] = list(HERE.definitions.values())
+        values += [drawn.twin.policy for drawn in self.sequences]
         return compile_plan([Located("tests.py", value) for value in values])
 
     @property
@@ -141,14 +158,10 @@ class History:
         raw: dict[date, Rows] = {day: [] for day in DAYS}
         for file, rows in self.files[name].items():
             at = [usable_time(name, row) for row in rows]
-            own = file if isinstance(file, date) else min((t.date() for t in at if t), default=None)
+            own = file if isinstance(file, date) else min(t.date() for t in at if t)
             for row, t in zip(rows, at, strict=True):
-                day = t.date() if t and may_hold(name, file, t) else own
-                raw[day or FIRST].append(row)
+                raw[t.date() if t and may_hold(name, file, t) else own].append(row)
         return oracle.build_days(HERE.oracles[name], raw, known)
-
-
-FIRST = DAYS[0]
 
 
 def usable_time(name: str, row: Row) -> datetime | None:
@@ -168,24 +181,22 @@ def may_hold(name: str, file: File, at: datetime) -> bool:
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    # An undated file without any usable time belongs to no day; each has one such row.
     files: dict[str, dict[File, Rows]] = {"view": {}, "buy": {}, "search": {}}
     for name in EVENTS:
         for row in draw(raw_rows(name, HERE.entities, TIMES)):
             at = usable_time(name, row)
             days = [*3 * [at.date()], at.date() + DAY, *DAYS] if at else DAYS
-            file: File = draw(st.sampled_from([0, 1] if name == "view" else days))
+            choice: list[File] = [0, 1] if name == "view" else [*days]
+            file = draw(st.sampled_from(choice))
             files[name].setdefault(file, []).append(row)
-    for rows in [rows for rows in files["view"].values() if not any(usable_time("view", r) for r in rows)]:
-        rows.append(rows[0] | {"ts": (D0 - EPOCH) // US})
-    files["view"].setdefault(0, [])
+    for rows in files["view"].values():
+        # An undated file without a usable time belongs to no day, which is an error of its own.
+        rows.append(rows[0] | {"ts": microseconds(D0)})
+    files["view"] = files["view"] or {0: [VIEW_ROW]}
     drawn = [draw(sequences(HERE.definitions, name=name)) for name in ("first", "second")]
     tasks = [(name, day) for name in (*EVENTS, "first", "second") for day in DAYS]
     order = draw(st.permutations([*tasks, *draw(st.lists(st.sampled_from(tasks), max_size=6))]))
     return History(files, draw(ITEM_ROWS), draw(USER_ROWS), drawn, order)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def write(history: History, root: Path) -> None:
@@ -269,7 +280,9 @@ def check_dead_letters(home: str, history: History, plan: Plan) -> None:
     connection.close()
     for name, event in plan.events.items():
         for day, part in history.days(name).items():
-            rules = sorted(rule for table, on, rule in found if (table, on) == (f"enriched.{event.table}", day))
+            rules = sorted(
+                rule for table, on, rule in found if (table, on) == (f"enriched.{event.table}", day)
+            )
             expected = sorted(row["rule"] for row in part.dead)
             if "outside_partition" in rules:
                 assert len(rules) == len(expected)
@@ -292,7 +305,7 @@ def check_reads(lake: Lake, history: History, plan: Plan, as_of: datetime) -> No
     rows = {name: [r for part in history.days(name).values() for r in part.rows] for name in EVENTS}
     for drawn in history.sequences:
         if 0 in (drawn.twin.policy.quotas or {}).values():
-            continue  # a day on which a quota of 0 cuts all has no snapshot, so an older one answers
+            continue  # a day on which a quota of 0 cuts all has no snapshot: an older one answers
         found = offline.read_sequences(lake, plan.sequences[drawn.plan.name], as_of=as_of)
         expected = oracle.assemble(drawn.twin, rows, as_of)
         assert comparable(found.to_dicts()) == comparable(expected)
@@ -301,7 +314,7 @@ def check_reads(lake: Lake, history: History, plan: Plan, as_of: datetime) -> No
 @pytest.mark.slow
 @given(data=st.data())
 @settings(
-    max_examples=max(3, settings.default.max_examples // 10),
+    max_examples=EXAMPLES,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 def test_tables_snapshots_and_counts_equal_the_oracle(data: st.DataObject) -> None:

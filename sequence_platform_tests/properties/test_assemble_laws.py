@@ -1,4 +1,4 @@
-"""Laws of assemble: it says what the oracle says, sees no future, and depends on nothing but the events."""
+"""Laws of assemble: it equals the oracle, sees no future, depends on nothing but the events."""
 
 from __future__ import annotations
 

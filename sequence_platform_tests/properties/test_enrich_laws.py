@@ -97,7 +97,7 @@ def test_an_enrichment_published_after_an_event_changes_nothing_for_it(data: st.
     newest = max((row["available_time"] for row in known["item_facts"]), default=None)
     past = [row for row in known["item_facts"] if row["available_time"] != newest]
     with_it = enriched(WORLDS["strings"], "view", rows, known).rows
-    without = enriched(WORLDS["strings"], "view", rows, known | {"item_facts": past}).rows
+    without = enriched(WORLDS["strings"], "view", rows, {**known, "item_facts": past}).rows
     if newest is not None:
         with_it, without = (f.filter(pl.col("event_time") < newest) for f in (with_it, without))
     assert as_set(with_it.to_dicts()) == as_set(without.to_dicts())

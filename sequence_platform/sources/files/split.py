@@ -27,7 +27,7 @@ from sequence_platform.sources.files.formats import BATCH_ROWS
 from sequence_platform.sources.files.locate import SourceFile
 from sequence_platform.sources.files.readers import Piece
 
-RUN_BYTES = 96 << 20
+RUN_BYTES = 64 << 20
 """Of rows in memory before a run is written. While it is, there are two copies."""
 RECORD_ROWS = 16_384
 """Of what is decompressed at least to read a day of a run."""

@@ -66,7 +66,7 @@ def commit_partition(session: Session, commit: PartitionCommit) -> Committed:
 
     Staged files are gone unless the lake took them.
     """
-    took = False
+    took = session.reached_commit = False
     try:
         prepared = _prepare(session, commit)
         what = commit.table.name if commit.day is None else f"{commit.table.name} {commit.day}"

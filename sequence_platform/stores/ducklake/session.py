@@ -36,8 +36,8 @@ class Session:
     """A connection, used by one thread at a time.
 
     Attributes:
-        reached_commit: Whether the last ``write`` got as far as COMMIT: if it failed there, it may
-            have succeeded in the catalog.
+        reached_commit: Whether a COMMIT was sent since this was last cleared: if it was reported
+            as failed, it may have succeeded in the catalog all the same.
     """
 
     def __init__(self, address: LakeAddress, resources: Resources, *, read_only: bool) -> None:
@@ -135,7 +135,6 @@ class Session:
         Raises:
             StoreError: it failed; nothing changed.
         """
-        self.reached_commit = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with (

@@ -1,4 +1,4 @@
-"""Assemble, by hand: who counts, in which order, what each trim rule cuts, and columns over the sequence."""
+"""Assemble, by hand: what counts, in which order, what each trim rule cuts, derived columns."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from sequence_platform.plan.plan import ENVELOPE, SequencePlan
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 AS_OF = NOON + timedelta(hours=6)
 US = timedelta(microseconds=1)
-SCHEMA = {"id": pl.String, "user": pl.String, "at": pl.Datetime("us", "UTC"), "item": pl.Int64}
+SCHEMA: dict[str, Any] = {
+    "id": pl.String,
+    "user": pl.String,
+    "at": pl.Datetime("us", "UTC"),
+    "item": pl.Int64,
+}
 Row = dict[str, Any]
 
 
-def event_type(name: str, **schema: Any) -> EventType:
+def event_type(name: str, **more: Any) -> EventType:
     return EventType(
         name=name,
         owner="team:tests",
-        schema=SCHEMA | schema,
+        schema={**SCHEMA, **more},
         event_id="id",
         entity="user",
         event_time="at",
@@ -156,9 +161,9 @@ def test_events_of_one_moment_go_by_type_and_then_by_the_bytes_of_their_id() -> 
 
 
 def test_the_order_of_types_is_that_of_the_definition() -> None:
-    events = {"view": [row("1", 0)], "save": [row("1", 0)]}
-    assert run(compiled(), **events)["event_type"].to_list() == [["view", "save"]]
-    assert run(compiled(events=[SAVE, VIEW]), **events)["event_type"].to_list() == [
+    once = [row("1", 0)]
+    assert run(compiled(), view=once, save=once)["event_type"].to_list() == [["view", "save"]]
+    assert run(compiled(events=[SAVE, VIEW]), view=once, save=once)["event_type"].to_list() == [
         ["save", "view"]
     ]
 
@@ -181,7 +186,7 @@ def test_time_goes_before_type() -> None:
         (AS_OF - timedelta(hours=2) - US, False),
     ],
 )
-def test_an_event_counts_from_max_age_up_to_but_without_as_of(time: datetime, counts: bool) -> None:  # noqa: FBT001
+def test_an_event_counts_from_max_age_up_to_but_without_as_of(time: datetime, counts: bool) -> None:
     rows = run(compiled(max_age=timedelta(hours=2)), view=[row("1", 0, event_time=time)])
     assert rows.height == counts
     assert not counts or cut(rows) == {}
@@ -265,9 +270,11 @@ def test_an_event_of_another_type_between_repeats_ends_the_run() -> None:
 
 
 def test_repeats_may_be_of_different_types_unless_the_type_is_part_of_the_key() -> None:
-    events = {"view": [row("1", 1)], "save": [row("2", 2)]}
-    assert ids(run(compiled(dedupe=Dedupe(by="item")), **events)) == [["2"]]
-    assert ids(run(compiled(dedupe=Dedupe(by=["item", "event_type"])), **events)) == [["1", "2"]]
+    views, saves = [row("1", 1)], [row("2", 2)]
+    assert ids(run(compiled(dedupe=Dedupe(by="item")), view=views, save=saves)) == [["2"]]
+    assert ids(run(compiled(dedupe=Dedupe(by=["item", "event_type"])), view=views, save=saves)) == [
+        ["1", "2"]
+    ]
 
 
 def test_a_key_of_several_columns_agrees_in_all_of_them() -> None:
@@ -330,7 +337,7 @@ def test_every_rule_sees_what_the_one_before_left() -> None:
     views = [*old, row("100", 100, item=1), row("101", 101, item=1), row("104", 104, item=4)]
     saves = [row("102", 102, item=2), row("103", 103, item=3)]
     rows = run(policy, view=views, save=saves)
-    # sessions cuts old; so 100 is the first of its run and dedupe cuts 101; quotas 102; max_length 100.
+    # sessions cuts old, so 100 is the first of its run; dedupe 101, quotas 102, max_length 100.
     assert ids(rows) == [["103", "104"]]
     assert cut(rows) == {"sessions": 1, "dedupe": 1, "quotas": 1, "max_length": 1}
 

@@ -1,4 +1,4 @@
-"""Enrich, by hand: what is dead, what is rejected and by which rule, derived columns, lookups as of the event."""
+"""Enrich, by hand: what is dead or rejected and by which rule, derived columns, lookups."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def run(*rows: Row, event: EventPlan = EVENT) -> Resolved:
         (row(b=float("nan")), row(b=float("inf"))),  # NaN is the largest number
     ],
 )
-def test_the_better_row_wins_in_either_order(better: Row, worse: Row, turned: bool) -> None:  # noqa: FBT001
+def test_the_better_row_wins_in_either_order(better: Row, worse: Row, turned: bool) -> None:
     result = run(*((worse, better) if turned else (better, worse)))
     assert comparable(result.rows.to_dicts()) == comparable([better])
     assert result.superseded == 1
@@ -180,18 +180,16 @@ def test_payload_columns_may_have_any_names_and_types() -> None:
         "n",
         "count",
     )
-    schema = (
-        CLICK.schema
-        | dict.fromkeys(names, pl.Int64)
-        | {
-            "tags": pl.List(pl.String),
-            "point": pl.Struct({"x": pl.Float64, "y": pl.Int8}),
-            "vector": pl.Array(pl.Float32, 2),
-            "blob": pl.Binary,
-            "is_new": pl.Boolean,
-            "day_of": pl.Date,
-        }
-    )
+    schema = {
+        **CLICK.schema,
+        **dict.fromkeys(names, pl.Int64),
+        "tags": pl.List(pl.String),
+        "point": pl.Struct({"x": pl.Float64, "y": pl.Int8}),
+        "vector": pl.Array(pl.Float32, 2),
+        "blob": pl.Binary,
+        "is_new": pl.Boolean,
+        "day_of": pl.Date,
+    }
     odd = EventType(
         name="odd",
         owner="team:tests",

@@ -1,4 +1,4 @@
-"""The trim rules, by hand: entities are numbers, times are microseconds, a true says the event stays."""
+"""The trim rules, by hand: entities are numbers, times microseconds; a true says it stays."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def test_sessions_are_counted_for_each_entity() -> None:
         (False, [True, False, True, True, False, False]),
     ],
 )
-def test_of_a_run_of_equal_keys_one_end_stays(keep_last: bool, expected: Sequence[bool]) -> None:  # noqa: FBT001
+def test_of_a_run_of_equal_keys_one_end_stays(keep_last: bool, expected: Sequence[bool]) -> None:
     kept = drop_consecutive(ints(0, 0, 0, 0, 0, 0), ints(5, 5, 6, 5, 5, 5), keep_last=keep_last)
     assert kept.tolist() == expected
 
 
 @pytest.mark.parametrize("keep_last", [True, False])
-def test_events_without_a_key_stay_and_end_a_run(keep_last: bool) -> None:  # noqa: FBT001
+def test_events_without_a_key_stay_and_end_a_run(keep_last: bool) -> None:
     keys = ints(5, NO_KEY, NO_KEY, 5)
     assert drop_consecutive(ints(0, 0, 0, 0), keys, keep_last=keep_last).tolist() == [True] * 4
 
 
 @pytest.mark.parametrize("keep_last", [True, False])
-def test_a_run_ends_with_its_entity(keep_last: bool) -> None:  # noqa: FBT001
+def test_a_run_ends_with_its_entity(keep_last: bool) -> None:
     assert drop_consecutive(ints(0, 1), ints(5, 5), keep_last=keep_last).tolist() == [True, True]
     assert drop_within(ints(0, 1), ints(3, 3), ints(5, 5), us(9), keep_last=keep_last).tolist() == [
         True,
