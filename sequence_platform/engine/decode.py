@@ -121,7 +121,7 @@ def _parse(lines: bytes, count: int, schema: pl.Schema) -> pl.DataFrame:
     """
     try:
         frame = pl.read_ndjson(lines, schema=schema) if count else pl.DataFrame(schema=schema)
-    except pl.exceptions.PanicException as error:
+    except pl.exceptions.PanicException as error:  # pragma: no cover - no wire type is known to
         raise pl.exceptions.ComputeError(str(error)) from error
     if frame.height != count:
         raise pl.exceptions.ComputeError(f"{frame.height} objects in {count} lines")

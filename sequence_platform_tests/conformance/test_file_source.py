@@ -14,12 +14,13 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import fsspec  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow as pa
 import pytest
 
 from sequence_platform.definition import Files, Vector
-from sequence_platform.errors import StoreError
+from sequence_platform.errors import FrameSchemaError, StoreError
 from sequence_platform.sources.files import FileSource
 from sequence_platform_tests.backends import file_source, write_rows
 from sequence_platform_tests.conformance.source_rows import (
@@ -149,6 +150,12 @@ def test_all_days_are_read_whole_where_nobody_asks_for_one(tmp_path: Path) -> No
     assert everything(file_source(tmp_path, Files("{day:%Y/%m/%d}/*.csv"))) == ["a", "b"]
 
 
+def test_a_source_without_times_cannot_be_read_by_day(tmp_path: Path) -> None:
+    source = FileSource(Files("*.csv"), SCHEMA, None, tmp_path, tmp_path / "split", "tests")
+    with pytest.raises(FrameSchemaError):
+        of_day(source, START)
+
+
 def test_a_pattern_with_other_fields_is_an_error(tmp_path: Path) -> None:
     error = error_of(lambda: of_day(file_source(tmp_path, Files("{day}/{hour}.csv")), START))
     assert error.where == "{day}/{hour}.csv"
@@ -191,6 +198,16 @@ def test_a_format_that_nothing_tells_is_an_error(tmp_path: Path) -> None:
     error = error_of(lambda: everything(file_source(tmp_path, Files("a.dat"))))
     assert "format" in error.next_step
     assert everything(file_source(tmp_path, Files("a.dat", format="csv"))) == ["a"]
+
+
+def test_a_missing_object_is_told_by_what_is_beside_it(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}"
+    fsspec.filesystem("memory").pipe(f"{url}/2025.csv", b"")
+    error = error_of(lambda: everything(file_source(tmp_path, Files(f"{url}/2026*.csv"))))
+    assert error.where == f"{url}/2026*.csv"
+    assert error.found.endswith(": 2025.csv")
+    error = error_of(lambda: everything(file_source(tmp_path, Files(f"{url}/no/folder.csv"))))
+    assert "cannot be listed" in error.found
 
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/a.csv", "gs://bucket/a.csv"])
@@ -445,6 +462,20 @@ def test_rows_of_a_day_come_in_the_order_of_files_and_lines(tmp_path: Path) -> N
     assert [n for batch in batches for n in batch.frame["n"]] == [n for n in numbers if n % 3 == 0]
 
 
+def test_rows_of_a_day_keep_their_order_over_several_runs(tmp_path: Path) -> None:
+    count = 150_000  # more than fits one run
+    rows = pl.select(
+        id=pl.int_range(count).cast(pl.String).str.zfill(1000),
+        at=datetime(2026, 3, 1, tzinfo=UTC) + pl.duration(days=pl.int_range(count) % 3),
+        n=pl.int_range(count),
+        price=pl.lit(1.0),
+    )
+    rows.write_parquet(tmp_path / "a.parquet", row_group_size=20_000)
+    batches = of_day(file_source(tmp_path, Files("*.parquet")), DAYS[1])
+    assert [n for batch in batches for n in batch.frame["n"]] == list(range(1, count, 3))
+    assert len(list((tmp_path / "split").rglob("rows-*.arrow"))) > 1
+
+
 def test_every_type_survives_the_split(tmp_path: Path) -> None:
     schema = pl.Schema(
         {
@@ -571,7 +602,7 @@ import resource
 from datetime import date
 from pathlib import Path
 from sequence_platform.definition import Files
-from sequence_platform.errors import StoreError
+from sequence_platform.errors import FrameSchemaError, StoreError
 from sequence_platform_tests.backends import file_source
 from sequence_platform_tests.conformance.source_rows import of_day
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -25,6 +25,7 @@ from sequence_platform_tests.conformance.lakes import (
     correction,
     corrections,
     day_after,
+    days,
     ids,
     letters,
     read_all,
@@ -403,6 +404,32 @@ def test_correction_hits_many_partitions_at_once_and_counts_each(
     assert left["len"].to_list() == [1, 1, 2, 3]
 
 
+# Cost follows use
+
+
+def test_only_partitions_of_the_window_are_opened(own_lake: Lake, place: LakePlace) -> None:
+    saves = TableSpec("enriched.save", CLICKS.columns, sort_by=KEY_ORDER, corrects=True)
+    own_lake.ensure_tables([CLICKS, saves])
+    removed = click(2, "b", NOON)
+    removal = corrections(correction(removed, revision=1, removes=True))
+    for spec in (CLICKS, saves):
+        build(own_lake, spec, DAY, clicks(click(1, "a", NOON), removed))
+        build(own_lake, spec, NEXT_DAY, clicks(click(1, "c", TOMORROW)))
+    build(own_lake, saves, day_after(2), clicks(), corrected_by=removal)
+    for file in Path(place.data_path).rglob(f"day={NEXT_DAY}/*.parquet"):
+        file.unlink()
+    active = ([CLICKS, saves], days(0, 1))
+    for spec, expected in ((CLICKS, ["a", "b"]), (saves, ["a"])):
+        found = own_lake.read_events(spec, ["event_id"], days(0, 1), active=active)
+        assert ids(found) == expected
+        assert own_lake.violations(spec, DAY)["unique_keys"] == 0
+        with pytest.raises(StoreError):
+            own_lake.read_events(spec, ["event_id"], days(0, 2))
+    counts = own_lake.entity_counts([CLICKS, saves], days(0, 1), active=days(0, 1))
+    assert counts.rows() == [(1, 2), (2, 1)]
+    assert build(own_lake, CLICKS, DAY, clicks()).changed
+
+
 # Guarantees recomputed
 
 
@@ -470,6 +497,26 @@ def test_maintenance_keeps_every_row_and_leaves_fewer_files(
     assert_frame_equal(read_all(own_lake), expected)
     assert_frame_equal(own_lake.ledger(), ledger)
     assert len(parquet_files(place)) == done.files_after
+
+
+def test_maintenance_keeps_the_versions_that_time_travel_may_ask_for(
+    own_lake: Lake, place: LakePlace
+) -> None:
+    own_lake.ensure_tables([CLICKS])
+    build(own_lake, CLICKS, DAY, clicks(click(1, "old", NOON)), dead=letters("x"))
+    with place.connect() as connection:
+        version = connection.execute("FROM ducklake_current_snapshot('lake')").fetchall()[0][0]
+        build(own_lake, CLICKS, DAY, clicks(click(1, "new", NOON)))
+        own_lake.maintain(keep_snapshots=timedelta(days=1), orphans_older_than=timedelta(0))
+        for table, column, then, now in (
+            ("enriched.click", "event_id", ["old"], ["new"]),
+            ("platform.dead_letters", "rule", ["x"], []),
+            ("platform.partitions", "version", [1], [2]),
+        ):
+            read = f"SELECT {column} FROM {table}"
+            former = connection.execute(f"{read} AT (VERSION => {version})").fetchall()
+            assert ([v for (v,) in former], table) == (then, table)
+            assert [v for (v,) in connection.execute(read).fetchall()] == now
 
 
 def test_maintained_partitions_are_committed_to_as_before(own_lake: Lake) -> None:

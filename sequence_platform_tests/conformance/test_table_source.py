@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from sequence_platform.definition import Table
-from sequence_platform.errors import StoreError
+from sequence_platform.errors import FrameSchemaError, StoreError
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake.connection import load_extensions
 from sequence_platform_tests.backends import OneDatabase, table_source
@@ -215,6 +215,12 @@ def test_reading_changes_nothing(tmp_path: Path) -> None:
 
 
 # ---- errors
+
+
+def test_a_table_without_time_column_cannot_be_read_by_day(tmp_path: Path) -> None:
+    warehouse(tmp_path, "duckdb", EVENTS)
+    with pytest.raises(FrameSchemaError):
+        of_day(table_source(tmp_path, Table("events")), START)
 
 
 @database

@@ -10,19 +10,28 @@ from __future__ import annotations
 
 import random
 import sys
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from sequence_platform.errors import ConflictError
+from sequence_platform.ports import Committed
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests.conformance.lakes import (
     CLICKS,
+    DAY,
     NOON,
     build,
     click,
     clicks,
+    correction,
+    corrections,
     day_after,
     letters,
 )
+
+CORRECTING = 4
+"""The day that holds no rows, but corrections of the days before it."""
 
 
 def rows_of(round_: int) -> int:
@@ -33,20 +42,28 @@ def letters_of(round_: int) -> int:
     return round_ % 3
 
 
-def build_day(lake: DuckLakeLake, offset: int, round_: int) -> bool:
+def partition_of(offset: int, round_: int) -> dict[str, Any]:
+    """Return what a day is built from: rows, or corrections that remove rows of all other days."""
+    at = NOON + timedelta(days=offset)
+    if offset != CORRECTING:
+        numbers = range(rows_of(round_))
+        rows = clicks(*(click(n, f"{offset}-{n}", at, surface=f"{round_}") for n in numbers))
+        return {"frames": [rows[:20], rows[20:]], "dead": letters(*["x"] * letters_of(round_))}
+    beaten = random.Random(round_).sample(range(50), 9)
+    removals = [
+        correction(click(n, f"{other}-{n}", at, revision=1), removes=True)
+        for other in range(CORRECTING)
+        for n in beaten
+    ]
+    return {"frames": [], "corrected_by": corrections(*removals)}
+
+
+def build_day(lake: DuckLakeLake, offset: int, round_: int) -> Committed:
     """Build a day as of a round; again, as a runtime does, if another writer was faster."""
-    day, at = day_after(offset), NOON + timedelta(days=offset)
-    rows = clicks(
-        *(click(n, f"{offset}-{n}", at, surface=f"{round_}") for n in range(rows_of(round_)))
-    )
-    dead = letters(*["x"] * letters_of(round_))
+    made = partition_of(offset, round_)
     while True:
-        try:
-            return build(
-                lake, CLICKS, day, [rows[:20], rows[20:]], dead=dead, inputs=f"{round_}"
-            ).changed
-        except ConflictError:
-            continue
+        with suppress(ConflictError):
+            return build(lake, CLICKS, day_after(offset), inputs=f"{round_}", **made)
 
 
 def say(line: str) -> None:
@@ -61,8 +78,9 @@ def main(catalog: str, data_path: str, seed: str, rounds: str, *offsets: str) ->
         for _ in range(int(rounds)):
             for offset in choose.sample(offsets, len(offsets)):
                 round_ = choose.randrange(1000)
-                changed = build_day(lake, int(offset), round_)
-                say(f"committed {offset} {round_} {changed}")
+                done = build_day(lake, int(offset), round_)
+                corrected = ",".join(f"{(day - DAY).days}" for day in done.corrected)
+                say(f"{offset} {done.changed} {corrected}")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ import polars as pl
 import pytest
 
 from sequence_platform.orchestration.backfill import materialize_range
+from sequence_platform.runtimes.batch import stale_days
 from sequence_platform.settings import Settings
 from sequence_platform.stores.ducklake import connect_read_only
+from sequence_platform.wiring import open_platform
 from sequence_platform_tests.orchestration.project import DAY, START, USERS, Project, make_project
 from sequence_platform_tests.orchestration.server import (
+    MODULE,
     DagsterServer,
     environment,
     running_dagster,
@@ -194,3 +197,38 @@ def test_the_ledger_and_dagster_agree_on_what_was_built(
         metadata = record.asset_materialization.metadata
         assert metadata["dagster/partition_row_count"].value == 2 * USERS
         assert metadata["changed"].value is True
+
+
+START_SENSOR = """mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+  __typename ... on PythonError { message } } }"""
+
+
+def test_the_running_sensor_rebuilds_the_sequence_days_of_a_changed_event_day(
+    project: Project, server: DagsterServer
+) -> None:
+    rewrite(project, dwell=60)
+    summary = materialize_range(project.settings, ["sequences/feed"], START, START + 6 * DAY)
+    assert summary.failures == []
+    project.write_day(START + 2 * DAY, dwell=61)
+    materialize_range(project.settings, ["enriched/click"], START + 2 * DAY, START + 3 * DAY)
+    selector = {
+        "repositoryLocationName": MODULE,
+        "repositoryName": "__repository__",
+        "sensorName": "stale_sequences",
+    }
+    started = server.query(START_SENSOR, selector=selector)["startSensor"]
+    assert started["__typename"] == "Sensor", started
+
+    with server.instance() as instance:
+        asked = dg.RunsFilter(
+            tags={
+                "dagster/sensor_name": "stale_sequences",
+                "dagster/asset_partition_range_start": (START + 2 * DAY).isoformat(),
+                "dagster/asset_partition_range_end": (START + 4 * DAY).isoformat(),
+            },
+            statuses=[dg.DagsterRunStatus.SUCCESS],
+        )
+        wait_until(lambda: bool(instance.get_runs(asked)), 400, "a run that the sensor asked for")
+    with open_platform(project.settings) as platform:
+        stale = stale_days(platform.lake, platform.plan.sequences["feed"])
+    assert not [day for day in stale if day < START + 6 * DAY]

@@ -47,18 +47,26 @@ KILLS = 4
 SECONDS = 120.0
 
 TORN = """
-SELECT l.day, l.rows, r.rows, l.dead_lettered, d.letters, r.rounds, l.inputs, r.round
+SELECT l.day, l.rows, r.rows, l.superseded, l.dead_lettered, d.letters, l.inputs, r.rounds, r.round
 FROM platform.partitions l
 LEFT JOIN (
     SELECT day, count(*) AS rows, count(DISTINCT surface) AS rounds, any_value(surface) AS round
     FROM enriched.click GROUP BY day
 ) r USING (day)
 LEFT JOIN (SELECT day, count(*) AS letters FROM platform.dead_letters GROUP BY day) d USING (day)
-WHERE l.rows IS DISTINCT FROM r.rows OR l.admitted <> l.rows OR r.rounds <> 1 OR l.inputs <> r.round
-   OR l.dead_lettered <> coalesce(d.letters, 0) OR l.rows <> 50 + l.inputs::INTEGER % 7
-   OR l.dead_lettered <> l.inputs::INTEGER % 3
+WHERE l.day < DATE '2026-03-05' AND (
+    l.rows IS DISTINCT FROM r.rows OR l.admitted <> l.rows OR r.rounds <> 1 OR l.inputs <> r.round
+    OR l.dead_lettered <> coalesce(d.letters, 0) OR l.dead_lettered <> l.inputs::INTEGER % 3
+    OR l.rows + l.superseded <> 50 + l.inputs::INTEGER % 7
+)
 """
 """Partitions whose rows, dead letters and ledger row are not of one and the same build."""
+
+BEATEN = """
+SELECT r.day, r.event_id FROM enriched.click r
+SEMI JOIN corrections.click c ON r.entity = c.entity AND r.event_id = c.event_id AND r.day <> c.day
+"""
+"""Rows that a correction should have removed: the corrections of these tests beat any row."""
 
 
 @pytest.fixture(params=sorted(LAKES))
@@ -101,15 +109,19 @@ def writer(place: LakePlace, seed: int, rounds: int, *offsets: int) -> Any:
 
 
 def changes(process: subprocess.Popen[str]) -> list[int]:
-    """Return the days that a writer changed, once it has ended."""
+    """Return the days that a writer changed, one by one, once it has ended."""
     output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
-    lines = [line.split() for line in output.splitlines()]
-    return [int(offset) for _, offset, _, changed in lines if changed == "True"]
+    days: list[int] = []
+    for line in output.splitlines():
+        offset, changed, corrected = line.split(" ")
+        days += [int(offset)] if changed == "True" else []
+        days += [int(day) for day in corrected.split(",") if day]
+    return days
 
 
 def torn(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
-    return connection.execute(TORN).fetchall()
+    return connection.execute(TORN).fetchall() + connection.execute(BEATEN).fetchall()
 
 
 # kill -9
@@ -120,17 +132,20 @@ def test_killed_writers_leave_whole_partitions_and_the_next_run_completes(
 ) -> None:
     moments = random.Random(7)
     for kill in range(KILLS):
-        with writer(place, kill, 1000, 0, 1, 2), writer(place, 100 + kill, 1000, 1, 2, 3) as other:
+        with (
+            writer(place, kill, 1000, 0, 1, 4),
+            writer(place, 100 + kill, 1000, 1, 2, 3, 4) as other,
+        ):
             assert other.stdout is not None
             other.stdout.readline()
             time.sleep(moments.uniform(0, 0.5))
         with place.connect() as connection:
             assert torn(connection) == []
-    with writer(place, 999, 1, 0, 1, 2, 3) as last:
+    with writer(place, 999, 1, 0, 1, 2, 3, 4) as last:
         changes(last)
     with place.open() as lake, place.connect() as connection:
         assert torn(connection) == []
-        assert connection.execute("SELECT count(*) FROM platform.partitions").fetchall() == [(4,)]
+        assert connection.execute("SELECT count(*) FROM platform.partitions").fetchall() == [(5,)]
         assert lake.violations(CLICKS, DAY) == {
             "unique_keys": 0,
             "null_entity": 0,
@@ -172,9 +187,9 @@ def test_killed_holder_of_the_lock_frees_it(place: LakePlace) -> None:
 
 def test_rival_writers_and_a_reader_see_only_whole_partitions(place: LakePlace) -> None:
     with ExitStack() as stack:
-        offsets = [(0, 1), (1, 2), (0, 1, 2), (3,)]
+        offsets = [(0, 1), (1, 2, 4), (0, 1, 2), (3, 4)]
         writers = [
-            stack.enter_context(writer(place, seed, 6, *days)) for seed, days in enumerate(offsets)
+            stack.enter_context(writer(place, seed, 4, *days)) for seed, days in enumerate(offsets)
         ]
         connection = stack.enter_context(place.connect())
         reads = 0
@@ -187,7 +202,7 @@ def test_rival_writers_and_a_reader_see_only_whole_partitions(place: LakePlace) 
         versions = connection.execute("SELECT version FROM platform.partitions ORDER BY day")
         # Every change that a writer was told of is one version: none was lost, none counted twice.
         assert [version for (version,) in versions.fetchall()] == [
-            committed.count(offset) for offset in range(4)
+            committed.count(offset) for offset in range(5)
         ]
 
 

@@ -93,7 +93,7 @@ def test_a_check_fails_when_its_guarantee_is_broken(
         result = job.execute_in_process(
             instance=instance,
             resources={"platform": platform, "io_manager": dg.mem_io_manager},
-            tags=range_tags(START, START + 3 * DAY),
+            tags=range_tags(START, START + 2 * DAY),
             raise_on_error=False,
         )
     assert not result.success
@@ -114,7 +114,7 @@ def test_a_failed_check_holds_back_what_is_built_from_the_table(
         result = job.execute_in_process(
             instance=instance,
             resources={"platform": platform, "io_manager": dg.mem_io_manager},
-            tags=range_tags(START, START + 3 * DAY),
+            tags=range_tags(START, START + 2 * DAY),
             raise_on_error=False,
         )
     assert instance.get_materialized_partitions(dg.AssetKey(["sequences", "feed"])) == set()

@@ -75,7 +75,11 @@ class FileSource:
     def _read_daily(self, day: date, time: Times) -> Iterator[RawBatch]:
         own = self._files_of(day)
         if not own and self.definition.missing == "error":
-            raise nothing_found(pattern_of_day(self.definition.pattern, day), self.root)
+            raise nothing_found(
+                pattern_of_day(self.definition.pattern, day),
+                self.root,
+                or_else="; or say missing='empty' if a day may have no events",
+            )
         for file in own:
             for piece in self._read_file(file):
                 yield self._of_own_file(file, piece, day, time(piece.decoded.frame))

@@ -105,7 +105,7 @@ def find_files(pattern: str, root: Path) -> list[SourceFile]:
     return sorted(_find_local(pattern, root), key=lambda file: file.name)
 
 
-def nothing_found(pattern: str, root: Path) -> StoreError:
+def nothing_found(pattern: str, root: Path, *, or_else: str = "") -> StoreError:
     """Return the error of a pattern that no file matches, with what is near."""
     where = pattern if is_url(pattern) else str(_local(pattern, root))
     return StoreError(
@@ -113,8 +113,7 @@ def nothing_found(pattern: str, root: Path) -> StoreError:
         where=where,
         found=_nearby(where),
         expected="at least one file",
-        next_step="check the pattern and the source root, or bring the files; "
-        "missing='empty' means that a day without files has no events",
+        next_step=f"check the pattern and the source root, or bring the files{or_else}",
     )
 
 
@@ -190,9 +189,19 @@ def _digest(facts: list[object]) -> str:
 def _nearby(where: str) -> str:
     """Return what is in the nearest folder that exists, as text."""
     if is_url(where):
-        return "no file of that name"
+        return _nearby_remote(where)
     folder = Path(where).parent
     while glob.has_magic(str(folder)) or not folder.is_dir():
         folder = folder.parent
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    return f"in {folder}: {listed(names)}"
+
+
+def _nearby_remote(url: str) -> str:
+    store, path = fsspec.core.url_to_fs(url)
+    folder = path.rsplit("/", 1)[0]
+    try:
+        names = sorted(name.rsplit("/", 1)[-1] for name in store.ls(folder, detail=False))
+    except Exception:  # noqa: BLE001 - every store raises its own, and this only adds to an error
+        return "no file of that name; its folder cannot be listed"
     return f"in {folder}: {listed(names)}"

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sequence_platform.ports import Maintenance
 from sequence_platform.stores.ducklake.session import Session
-from sequence_platform.stores.ducklake.sql import CATALOG, CATALOG_TABLES, interval, text
+from sequence_platform.stores.ducklake.sql import CATALOG, CATALOG_TABLES, interval, quoted, text
 
 
 def maintain(
@@ -24,39 +24,28 @@ def maintain(
     files_before, bytes_before, snapshots_before = _measured(session)
     for schema, plain in _tables_with_files(session):
         at = f"'{CATALOG}', {text(plain)}, schema => {text(schema)}"
-        _step(
-            session,
-            f"rewrite {schema}.{plain}",
-            f"ducklake_rewrite_data_files({at}, delete_threshold => 0)",
-        )
-        _step(session, f"merge {schema}.{plain}", f"ducklake_merge_adjacent_files({at})")
-    _step(
-        session,
-        "expire snapshots",
-        f"ducklake_expire_snapshots('{CATALOG}', {_before(keep_snapshots)})",
-    )
-    _step(
-        session,
-        "clean up",
-        f"ducklake_cleanup_old_files('{CATALOG}', {_before(orphans_older_than)})",
-    )
-    _step(
-        session,
-        "delete orphans",
-        f"ducklake_delete_orphaned_files('{CATALOG}', {_before(orphans_older_than)})",
-    )
+        _step(session, f"CALL ducklake_rewrite_data_files({at}, delete_threshold => 0)")
+        _step(session, f"CALL ducklake_merge_adjacent_files({at})")
+    _step(session, f"CALL ducklake_expire_snapshots('{CATALOG}', {_before(keep_snapshots)})")
+    for name in _tables_of_inlined_rows(session):
+        # DuckLake 1.0 expires files but not rows that it keeps in the catalog; every read of the
+        # ledger would pass all versions it ever had.
+        oldest = f"SELECT min(snapshot_id) FROM {CATALOG_TABLES}.ducklake_snapshot"
+        _step(session, f"DELETE FROM {name} WHERE end_snapshot <= ({oldest})")
+    _step(session, f"CALL ducklake_cleanup_old_files('{CATALOG}', {_before(orphans_older_than)})")
+    orphans = f"ducklake_delete_orphaned_files('{CATALOG}', {_before(orphans_older_than)})"
+    _step(session, f"CALL {orphans}")
     files_after, bytes_after, snapshots_after = _measured(session)
     expired = max(0, snapshots_before - snapshots_after)
     return Maintenance(files_before, files_after, bytes_before, bytes_after, expired)
 
 
-def _step(session: Session, message: str, call: str) -> None:
-    session.write(message, lambda: session.execute(f"CALL {call}"))
+def _step(session: Session, statement: str) -> None:
+    session.write("maintenance", lambda: session.execute(statement))
 
 
 def _before(age: timedelta) -> str:
-    # The catalog's own clock: it has stamped the snapshots, and the plan has no say in
-    # housekeeping.
+    # By the clock that has stamped the snapshots.
     return f"older_than => now() - {interval(age)}"
 
 
@@ -69,6 +58,11 @@ def _tables_with_files(session: Session) -> list[tuple[str, str]]:
         "BY ALL"
     )
     return [(str(schema), str(plain)) for schema, plain in found.rows()]
+
+
+def _tables_of_inlined_rows(session: Session) -> list[str]:
+    named = session.query(f"SELECT table_name FROM {CATALOG_TABLES}.ducklake_inlined_data_tables")
+    return [f"{CATALOG_TABLES}.{quoted(name)}" for name in named["table_name"]]
 
 
 def _measured(session: Session) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -46,7 +46,16 @@ def test_a_frame_of_the_right_types_is_passed_on_without_a_copy() -> None:
         (pl.Decimal(10, 2), pl.Int64(), [Decimal("2.00"), Decimal("2.50")], [2, "wrong_type:x"]),
         (pl.Int64(), pl.Boolean(), [0, 1, 2], [False, True, "wrong_type:x"]),
         (pl.Boolean(), pl.Int64(), [True, None], ["wrong_type:x", None]),
+        (pl.Boolean(), pl.Float64(), [True], ["wrong_type:x"]),
+        (pl.Boolean(), pl.Decimal(10, 2), [True], ["wrong_type:x"]),
+        (pl.Float64(), pl.Decimal(10, 2), [1.25], [Decimal("1.25")]),
+        (pl.Float64(), pl.Boolean(), [1.0], ["wrong_type:x"]),
+        (pl.Int64(), pl.Struct({"a": pl.Int64()}), [5, None], ["wrong_type:x", None]),
+        (pl.Duration("us"), pl.Int64(), [timedelta(1)], ["wrong_type:x"]),
+        (pl.Duration("ms"), pl.Duration("us"), [timedelta(1)], [timedelta(1)]),
         (pl.Int64(), pl.String(), [5], ["5"]),
+        (pl.List(pl.Boolean()), pl.List(pl.Int64()), [[True], []], ["wrong_type:x", []]),
+        (pl.Array(pl.Int64(), 2), pl.List(pl.Int64()), [[1, 2]], [[1, 2]]),
         (pl.Binary(), pl.String(), [b"a", b"\xff", None], ["a", "wrong_type:x", None]),
         (pl.Binary(), pl.Int64(), [b"12", b"x"], [12, "wrong_type:x"]),
         (pl.Categorical(), pl.String(), ["a"], ["a"]),
