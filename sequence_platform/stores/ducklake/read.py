@@ -41,11 +41,15 @@ def read_events(  # noqa: PLR0913 - the port's arguments
 ) -> pl.DataFrame:
     """Return rows of an enriched table; see ``ports.LakeReader.read_events``."""
     with session.snapshot(), translated(f"read {spec.name}", session.address.data_path):
+        # For a few entities DuckLake skips the row groups of all others, which Polars decodes.
+        is_selective = entities is not None
         if active is not None:
             who = _active_entities(session, spec, *active)
             entities = who if entities is None else who.filter(who.is_in(entities.implode()))
-        held = _ledger_rows(session, spec, window)
-        found = read_files(session, cache, spec, columns, window, entities, between, held)
+        found = None
+        if not is_selective:
+            held = _ledger_rows(session, spec, window)
+            found = read_files(session, cache, spec, columns, window, entities, between, held)
         if found is None:
             found = _query_events(session, spec, columns, window, entities, between)
     return from_stored(found, _types(spec, columns))

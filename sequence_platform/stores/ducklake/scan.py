@@ -23,19 +23,18 @@ from sequence_platform.stores.ducklake.types import stored_dtype
 DAY_FOLDER = re.compile(r"/day=(\d{4}-\d{2}-\d{2})/")
 
 CACHED_ROWS = 1_000_000
-"""Rows of decoded files kept, so that the next day of a backfill reads one new file and not its
-whole lookback."""
+"""A window of more rows is read without the cache, all its files at once."""
+
+CACHED_BYTES = 256 << 20
+"""Decoded files kept: the next day of a backfill then reads one new file and not all it looks at."""
 
 
 class FileCache:
-    """The newest decoded columns of files.
-
-    A file of the lake never changes, so neither does what is kept.
-    """
+    """The newest decoded columns of files. A file of the lake never changes, nor does what is kept."""
 
     def __init__(self) -> None:
         self._frames: OrderedDict[tuple[str, tuple[str, ...]], pl.DataFrame] = OrderedDict()
-        self._rows = 0
+        self._bytes = 0
 
     def read(
         self, files: Sequence[str], columns: tuple[str, ...], schema: pl.Schema
@@ -48,10 +47,10 @@ class FileCache:
         frame = self._frames.pop(key, None)
         if frame is None:
             frame = scan([path], schema).select(columns).collect()
-            self._rows += frame.height
+            self._bytes += int(frame.estimated_size())
         self._frames[key] = frame
-        while self._rows > 2 * CACHED_ROWS:
-            self._rows -= self._frames.popitem(last=False)[1].height
+        while self._bytes > CACHED_BYTES and len(self._frames) > 1:
+            self._bytes -= int(self._frames.popitem(last=False)[1].estimated_size())
         return frame
 
 

@@ -143,10 +143,8 @@ class Session:
                 ):
                     return work()
             except StoreError as error:
-                if (
-                    not isinstance(error.__cause__, duckdb.TransactionException)
-                    or attempt == ATTEMPTS
-                ):
+                is_conflict = isinstance(error.__cause__, duckdb.TransactionException)
+                if not (is_conflict and error.retryable) or attempt == ATTEMPTS:
                     raise
             # Outside the lock, so that others get on.
             time.sleep(random.uniform(0.02, 0.1) * attempt)  # noqa: S311 - spreads the writers, guards nothing
