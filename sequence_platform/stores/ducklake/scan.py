@@ -26,11 +26,11 @@ CACHED_ROWS = 1_000_000
 """A window of more rows is read without the cache, all its files at once."""
 
 CACHED_BYTES = 256 << 20
-"""Decoded files kept: the next day of a backfill then reads one new file and not all it looks at."""
+"""Decoded files kept: the next day of a backfill then reads one new file, not all its lookback."""
 
 
 class FileCache:
-    """The newest decoded columns of files. A file of the lake never changes, nor does what is kept."""
+    """The newest decoded columns of files, which never change."""
 
     def __init__(self) -> None:
         self._frames: OrderedDict[tuple[str, tuple[str, ...]], pl.DataFrame] = OrderedDict()
