@@ -7,6 +7,8 @@ import importlib
 import sys
 import traceback
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -59,7 +61,12 @@ def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Modul
                 )
             ]
         )
-    _make_importable(folder)
+    try:
+        _make_importable(folder)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file raises is reported
+        init = folder / "__init__.py"
+        problems.append(_import_problem(f"{folder.name}/__init__.py", init, folder.name, error))
+        return
     for path in sorted(folder.rglob("*.py")):
         inner = path.relative_to(folder)
         if any(part.startswith((".", "__pycache__")) for part in inner.parts):
@@ -74,17 +81,37 @@ def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Modul
 
 
 def _make_importable(folder: Path) -> None:
-    """Let ``import <folder name>`` mean this folder; forget another of that name."""
-    parent = str(folder.parent)
+    """Let ``import <folder name>`` mean this folder and no other; forget another of that name.
+
+    Python would merge all folders of one name on its path into one package; here the first that
+    was loaded would then answer for files of the second.
+    """
     known = sys.modules.get(folder.name)
-    # A package without __init__.py has every folder of its name on the path: the first one counts.
-    if known is not None and next(iter(getattr(known, "__path__", [])), "") != str(folder):
-        inner = f"{folder.name}."
-        for name in [name for name in sys.modules if f"{name}.".startswith(inner)]:
-            del sys.modules[name]
-    if sys.path[:1] != [parent]:
-        sys.path.insert(0, parent)
+    if known is not None and list(getattr(known, "__path__", [])) == [str(folder)]:
+        return
+    inner = f"{folder.name}."
+    for name in [name for name in sys.modules if f"{name}.".startswith(inner)]:
+        del sys.modules[name]
+    init = folder / "__init__.py"
+    spec = (
+        spec_from_file_location(folder.name, init, submodule_search_locations=[str(folder)])
+        if init.exists()
+        else ModuleSpec(folder.name, None, is_package=True)
+    )
+    assert spec is not None  # noqa: S101 - a .py file always has a loader
+    spec.submodule_search_locations = [str(folder)]
+    package = module_from_spec(spec)
+    sys.modules[folder.name] = package
+    # Files beside the folder, a team's library say, can be imported too.
+    if str(folder.parent) not in sys.path:
+        sys.path.append(str(folder.parent))
     importlib.invalidate_caches()
+    if spec.loader is not None:
+        try:
+            spec.loader.exec_module(package)
+        except BaseException:
+            del sys.modules[folder.name]
+            raise
 
 
 def _import_problem(file: str, path: Path, module: str, error: BaseException) -> Problem:
