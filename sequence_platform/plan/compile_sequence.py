@@ -158,9 +158,7 @@ def _computed(
             continue
         if fault := storage_fault(dtype):
             report.add(where, f"type {dtype}", "a type that tables hold", fault)
-        if not (
-            expr.meta.is_length_preserving() or expr.meta.is_scalar() or _is_one_to_one(expr, flat)
-        ):
+        if not _fits_each_entity(expr, flat):
             report.add(
                 where, "another number of values than events", "one value an event, or one for all"
             )
@@ -168,14 +166,15 @@ def _computed(
     return types
 
 
-def _is_one_to_one(expr: pl.Expr, flat: Mapping[str, pl.DataType]) -> bool:
-    """Ask data: Polars calls ``a * 2`` not length-preserving, as a literal has no length."""
+def _fits_each_entity(expr: pl.Expr, flat: Mapping[str, pl.DataType]) -> bool:
+    """Ask data, as the engine evaluates it: over one entity with repeats, and over several."""
     sample = sample_frame(flat)
+    several = [0, 1, 1, 2, 2, 2, *[3] * (sample.height - 6)]
     try:
-        return all(
-            part.select(x=expr).height in {part.height, 1}
-            for part in (sample, sample.head(3), sample.head(1))
-        )
+        for entities in ([0] * sample.height, several):
+            entity = pl.Series("__entity", entities)
+            sample.hstack([entity]).with_columns(__x=expr.over("__entity"))
+        return True
     except pl.exceptions.PolarsError:
         return False
 

@@ -177,6 +177,12 @@ def test_a_column_is_asked_for_once() -> None:
             "a type that tables hold",
         ),
         (
+            {"derived": {"x": pl.col("pin_id").head(1)}},
+            "derived.x",
+            "another number of values than events",
+            "one value an event, or one for all",
+        ),
+        (
             {"derived": {"x": pl.col("pin_id").unique()}},
             "derived.x",
             "another number of values than events",
