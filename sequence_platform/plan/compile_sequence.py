@@ -174,9 +174,9 @@ def _fits_each_entity(expr: pl.Expr, flat: Mapping[str, pl.DataType]) -> bool:
         for entities in ([0] * sample.height, several):
             entity = pl.Series("__entity", entities)
             sample.hstack([entity]).with_columns(__x=expr.over("__entity"))
-        return True
     except pl.exceptions.PolarsError:
         return False
+    return True
 
 
 def _request(
