@@ -111,6 +111,13 @@ class ConflictError(StoreError):
     """Another writer committed the same partition first; reading again and retrying is safe."""
 
 
+class LogPositionError(StateMismatchError):
+    """A stored offset is not in the log: retention passed it, the topic was made anew, or cut.
+
+    An operator decides where to go on; nothing is skipped.
+    """
+
+
 class PartitionsFailedError(SequencePlatformError):
     """Some partitions of a range failed; their neighbours were committed."""
 
