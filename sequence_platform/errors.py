@@ -118,6 +118,10 @@ class LogPositionError(StateMismatchError):
     """
 
 
+class FencedError(SequencePlatformError):
+    """Another worker has moved this worker's offsets; what it had in hand is not committed."""
+
+
 class PartitionsFailedError(SequencePlatformError):
     """Some partitions of a range failed; their neighbours were committed."""
 

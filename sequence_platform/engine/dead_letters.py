@@ -18,6 +18,16 @@ DEAD_LETTERS = pl.Schema(
 )
 """As sources and engine report rows that cannot be used; the lake adds table, day and time."""
 
+STREAM_LETTERS = pl.Schema(
+    dict(DEAD_LETTERS)
+    | {
+        "payload": pl.Binary,  # the message as it came; null for a tombstone
+        "appended_at": pl.Datetime("us", "UTC"),  # when the log took it
+    }
+)
+"""Dead letters of a log: source is ``topic/partition``, position the offset; they can be replayed.
+"""
+
 EXPECTED = {
     "null_entity": "an entity",
     "null_event_id": "an event id",
@@ -31,22 +41,30 @@ EXPECTED = {
 
 
 def dead_letters(
-    rows: pl.DataFrame, rules: pl.Series, *, source: str, details: pl.Series | None = None
+    rows: pl.DataFrame,
+    rules: pl.Series,
+    *,
+    source: str,
+    details: pl.Series | None = None,
+    positions: pl.Series | None = None,
 ) -> pl.DataFrame:
     """Return the dead letters of raw rows.
 
     Args:
         rows: Raw rows, all dead.
         rules: Why, one a row.
-        source: Where they came from. Their position there is not known any more.
+        source: Where they came from.
         details: Found and expected; told from the rules unless given.
+        positions: Where they stood there, if that is known.
     """
     if rows.is_empty():
         return pl.DataFrame(schema=DEAD_LETTERS)
     return pl.DataFrame(
         {
             "source": pl.repeat(source, rows.height, dtype=pl.String, eager=True),
-            "position": pl.repeat(None, rows.height, dtype=pl.Int64, eager=True),
+            "position": pl.repeat(None, rows.height, dtype=pl.Int64, eager=True)
+            if positions is None
+            else positions,
             "rule": rules,
             "detail": "expected " + rules.replace_strict(EXPECTED, default="another value")
             if details is None

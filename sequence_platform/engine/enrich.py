@@ -5,7 +5,7 @@ Row by row, whatever the batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -22,7 +22,10 @@ from sequence_platform.plan.plan import (
 )
 
 UPSERT, DELETE = "upsert", "delete"
-ROW = "__row"
+ROW, POSITION = "__row", "__position"
+
+ReadLookup = Callable[[EnrichmentPlan, pl.Series], pl.DataFrame]
+"""Returns an enrichment's rows (EnrichmentPlan.schema) with one of the keys given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,20 +88,58 @@ def enrich(
     return attach(event, admit(event, frame, source=source), tables)
 
 
+def enrich_by(  # noqa: PLR0913 - what, how to look up, and where it came from
+    event: EventPlan,
+    frame: pl.DataFrame,
+    read_lookup: ReadLookup,
+    *,
+    source: str = "",
+    window: Window | None = None,
+    positions: pl.Series | None = None,
+) -> Enriched:
+    """Return raw rows enriched; of enrichments only the keys at hand are asked for.
+
+    Args:
+        event: The compiled event type.
+        frame: Rows in its raw schema.
+        read_lookup: Where enrichment rows come from.
+        source: Where the rows came from, for dead letters.
+        window: Rows of other times are dead letters of ``outside_partition``.
+        positions: Where the rows stood in the source, for dead letters.
+
+    Guarantees:
+        As ``enrich``.
+    """
+    admitted = admit(event, frame, source=source, window=window, positions=positions)
+    tables = {
+        lookup.enrichment.name: read_lookup(
+            lookup.enrichment, admitted.rows[lookup.column].unique().drop_nulls().sort()
+        )
+        for lookup in event.lookups
+    }
+    return attach(event, admitted, tables)
+
+
 def admit(
-    event: EventPlan, frame: pl.DataFrame, *, source: str = "", window: Window | None = None
+    event: EventPlan,
+    frame: pl.DataFrame,
+    *,
+    source: str = "",
+    window: Window | None = None,
+    positions: pl.Series | None = None,
 ) -> Enriched:
     """Return raw rows with envelope and columns, filtered, before any lookup.
 
     ``rows`` holds every column there is. A row on which an expression fails becomes a dead letter
     of the rule ``failed``, one with a time outside ``window`` (if given) of ``outside_partition``.
     """
+    if positions is not None:
+        frame = frame.with_columns(positions.alias(POSITION))
     parts = []
     for row, part in isolate(frame, lambda rows: _admit(event, rows, source, window)):
         if isinstance(part, str):
-            letter = dead_letters(
-                frame[row], pl.Series(["failed"]), source=source, details=pl.Series([part])
-            )
+            reason = pl.Series([part])
+            letter = _letters(frame[row], pl.Series(["failed"]), source, details=reason)
             parts.append(replace(_admit(event, frame.clear(), source, window), dead=letter))
         else:
             parts.append(part)
@@ -196,8 +237,9 @@ def _envelope(
         bad=pl.any_horizontal(expr.fill_null(value=False) for expr in faults.values())
     )["bad"]
     if not bad.any():
-        return keyed.drop(ROW), pl.DataFrame(schema=DEAD_LETTERS)
-    return keyed.filter(~bad).drop(ROW), _dead(frame, keyed, faults, source)
+        return keyed.drop(ROW, POSITION, strict=False), pl.DataFrame(schema=DEAD_LETTERS)
+    kept = keyed.filter(~bad).drop(ROW, POSITION, strict=False)
+    return kept, _dead(frame, keyed, faults, source)
 
 
 def _dead(
@@ -206,7 +248,15 @@ def _dead(
     """Return a dead letter per row that has a fault, named by the first, with the raw row."""
     rule = pl.coalesce(pl.when(expr).then(pl.lit(name)) for name, expr in faults.items())
     ruled = judged.select(ROW, rule=rule).filter(pl.col("rule").is_not_null())
-    return dead_letters(frame[ruled[ROW]], ruled["rule"], source=source)
+    return _letters(frame[ruled[ROW]], ruled["rule"], source)
+
+
+def _letters(
+    raw: pl.DataFrame, rules: pl.Series, source: str, details: pl.Series | None = None
+) -> pl.DataFrame:
+    positions = raw[POSITION] if POSITION in raw.columns else None
+    rows = raw.drop(POSITION, strict=False)
+    return dead_letters(rows, rules, source=source, details=details, positions=positions)
 
 
 def _rejected(rows: pl.DataFrame, rule: str) -> pl.DataFrame:

@@ -105,8 +105,9 @@ def _winners(candidates: pl.DataFrame, rows: pl.DataFrame, payload: Sequence[str
     content = rows.select(
         pl.col(name).alias(f"payload {at}") for at, name in enumerate(payload)
     ).with_row_index("row")
-    ordered = contested.join(content, on="row", how="left").sort(
-        *KEY, *BEATS, "rule", *content.columns[1:], descending=False, nulls_last=False
+    # Of copies alike in all the last stays, so that amending a partition can prefer what it holds.
+    ordered = contested.join(content, on="row", how="left", maintain_order="left").sort(
+        *KEY, *BEATS, "rule", *content.columns[1:], nulls_last=False, maintain_order=True
     )
     won = ordered.group_by(KEY, maintain_order=True).last().select(candidates.columns)
     return pl.concat([candidates.filter(~several), won])

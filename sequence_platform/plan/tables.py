@@ -14,6 +14,7 @@ import polars as pl
 from sequence_platform.plan.plan import (
     ENVELOPE,
     KEY_ORDER,
+    TIME,
     EnrichmentPlan,
     EventPlan,
     Plan,
@@ -70,6 +71,46 @@ def enriched_table(event: EventPlan) -> TableSpec:
     )
 
 
+RAW_ENVELOPE = (
+    "_entity",
+    "_event_id",
+    "_event_time",
+    "_topic",
+    "_partition",
+    "_offset",
+    "_appended_at",
+)
+"""The columns that every row of a raw table starts with: its key, and the message it came in."""
+
+
+def raw_table(event: EventPlan) -> TableSpec:
+    """Return the table of what the log brought, by day of event_time: raw rows, none changed."""
+    key = {
+        "_entity": event.schema["entity"],
+        "_event_id": event.schema["event_id"],
+        "_event_time": TIME,
+    }
+    message = {
+        "_topic": pl.String(),
+        "_partition": pl.Int32(),
+        "_offset": pl.Int64(),
+        "_appended_at": TIME,
+    }
+    return TableSpec(
+        f"raw.{event.table}",
+        pl.Schema(key | message | {n: raw_stored(dtype) for n, dtype in event.raw_schema.items()}),
+        sort_by=("_entity", "_event_time", "_event_id", "_topic", "_partition", "_offset"),
+        comment=f"What the log brought of {event.name}, a message a row",
+    )
+
+
+def raw_stored(dtype: pl.DataType) -> pl.DataType:
+    """Return the type in which a raw column is kept: times in microseconds and UTC."""
+    if isinstance(dtype, pl.Datetime):
+        return pl.Datetime("us", None if dtype.time_zone is None else "UTC")
+    return dtype
+
+
 def sequence_table(sequence: SequencePlan) -> TableSpec:
     """Return the table of a sequence's snapshots."""
     return TableSpec(
@@ -86,6 +127,7 @@ def all_tables(plan: Plan) -> Iterator[TableSpec]:
     """Yield every table of a plan."""
     yield from map(enrichment_table, plan.enrichments.values())
     yield from map(enriched_table, plan.events.values())
+    yield from (raw_table(event) for event in plan.events.values() if event.definition.log)
     yield from map(sequence_table, plan.sequences.values())
 
 

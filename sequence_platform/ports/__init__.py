@@ -1,29 +1,39 @@
 """What runtimes need from outside, as protocols. Adapters implement them; runtimes receive them."""
 
+from sequence_platform.plan.tables import TableSpec
 from sequence_platform.ports.lake import (
     CORRECTION_COLUMNS,
+    Append,
+    Appended,
     Committed,
     Counts,
+    DayAppend,
     Lake,
+    LakeAppender,
     LakeKeeper,
     LakeReader,
     LakeWriter,
     Maintenance,
+    OffsetMove,
     PartitionCommit,
+    PartitionState,
     Staged,
-    TableSpec,
 )
 from sequence_platform.ports.log import Bounds, EventLog, LogBatch, LogPartition, LogWriter
 from sequence_platform.ports.source import BatchSource, RawBatch
 
 __all__ = [
     "CORRECTION_COLUMNS",
+    "Append",
+    "Appended",
     "BatchSource",
     "Bounds",
     "Committed",
     "Counts",
+    "DayAppend",
     "EventLog",
     "Lake",
+    "LakeAppender",
     "LakeKeeper",
     "LakeReader",
     "LakeWriter",
@@ -31,7 +41,9 @@ __all__ = [
     "LogPartition",
     "LogWriter",
     "Maintenance",
+    "OffsetMove",
     "PartitionCommit",
+    "PartitionState",
     "RawBatch",
     "Staged",
     "TableSpec",

@@ -10,7 +10,8 @@ from typing import Protocol
 import polars as pl
 
 from sequence_platform.plan.plan import Window
-from sequence_platform.plan.tables import TableSpec as TableSpec  # noqa: PLC0414 - a word of the ports
+from sequence_platform.plan.tables import TableSpec
+from sequence_platform.ports.log import LogPartition
 
 CORRECTION_COLUMNS = ("entity", "event_id", "revision", "arrival_time", "event_time", "removes")
 """A correction beats a row of the same (entity, event_id) that is smaller by the others, taken as
@@ -67,6 +68,7 @@ class PartitionCommit:
         fingerprint: Of the definition that produced the rows.
         committed_at: Now, UTC.
         expected_version: The partition's version when its inputs were read (0: it did not exist).
+        is_sealed: Whether no more rows are expected: its allowed lateness is over.
     """
 
     table: TableSpec
@@ -80,6 +82,7 @@ class PartitionCommit:
     corrections: pl.DataFrame | None = None
     inputs: str = ""
     arrival_watermark: datetime | None = None
+    is_sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,149 @@ class Committed:
     bytes: int
     corrected: tuple[date, ...] = ()
     superseded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetMove:
+    """How far a partition of a log was read.
+
+    Attributes:
+        at: The partition.
+        identity: Of the topic, as the log says (``EventLog.identity``).
+        start: The offset that is stored now; None if none is.
+        next: The offset to store.
+    """
+
+    at: LogPartition
+    identity: str
+    start: int | None
+    next: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DayAppend:
+    """What one partition gains.
+
+    Attributes:
+        day: The partition.
+        raw: Rows of the raw table.
+        rows: Rows of the enriched table, keys of which the partition holds no row but ``removed``.
+        removed: ``entity, event_id, revision, arrival_time, event_time`` of rows that they replace.
+        counts: How the counts change; numbers may be negative.
+        corrections: CORRECTION_COLUMNS of winners that may beat rows of other partitions; only for
+            tables that correct.
+        arrival_watermark: The newest arrival_time among the rows.
+        expected_version: The partition's version when its rows were looked at (0: none yet).
+    """
+
+    day: date
+    raw: Staged
+    rows: Staged
+    removed: pl.DataFrame
+    counts: Counts
+    corrections: pl.DataFrame | None
+    arrival_watermark: datetime | None
+    expected_version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Append:
+    """All that one flush of a stream changes, at once.
+
+    Attributes:
+        raw: The raw table.
+        enriched: The enriched table.
+        days: By partition.
+        offsets: How far the log was read.
+        dead: Dead letters (STREAM_LETTERS) to add.
+        replayed: ``source, position`` of dead letters that are used up.
+        fingerprint: Of the definition that produced the rows.
+        committed_at: Now, UTC.
+    """
+
+    raw: TableSpec
+    enriched: TableSpec
+    days: tuple[DayAppend, ...]
+    offsets: tuple[OffsetMove, ...]
+    dead: pl.DataFrame
+    replayed: pl.DataFrame
+    fingerprint: str
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append did.
+
+    Attributes:
+        partitions: Version, rows and state by day after it.
+        corrected: Other days of the table that lost rows to its corrections.
+        superseded: Rows of it that corrections of other days had already beaten.
+    """
+
+    partitions: Mapping[date, PartitionState]
+    corrected: tuple[date, ...] = ()
+    superseded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What the ledger says of a partition.
+
+    Attributes:
+        state: ``open``: only appended to; ``built``: by batch, while rows may still come;
+            ``sealed``: by batch after its allowed lateness; ``corrected``: built or sealed, and
+            changed since.
+    """
+
+    version: int
+    rows: int
+    state: str
+
+
+class LakeAppender(Protocol):
+    """Takes what streams bring. An append is one transaction, its offsets included."""
+
+    def append(self, append: Append) -> Appended:
+        """Add raw and enriched rows, dead letters, counts and offsets, in one transaction.
+
+        Raises:
+            FencedError: a stored offset is not the one a move starts from; nothing changed.
+            ConflictError: a partition is not at its ``expected_version`` any more; nothing changed.
+            StoreError: the catalog or the disk failed; nothing changed.
+        """
+        ...
+
+    def offsets(self, raw: TableSpec) -> pl.DataFrame:
+        """Return how far the log was read into a raw table, by topic and partition.
+
+        Columns: ``topic, log_partition, identity, next_offset, committed_at``.
+        """
+        ...
+
+    def reset_offsets(
+        self, raw: TableSpec, offsets: Iterable[OffsetMove], committed_at: datetime
+    ) -> None:
+        """Store offsets as an operator decided, whatever is stored; ``start`` is ignored."""
+        ...
+
+    def read_keys(self, spec: TableSpec, days: Sequence[date], keys: pl.DataFrame) -> pl.DataFrame:
+        """Return ``day`` and all columns of the rows of a raw or enriched table with these keys.
+
+        Args:
+            spec: The table.
+            days: Partitions to look in; no other is opened.
+            keys: ``entity, event_id``, in the types of the table.
+        """
+        ...
+
+    def read_raw(self, spec: TableSpec, day: date) -> pl.DataFrame:
+        """Return a day of a raw table, in the order of its keys and messages."""
+        ...
+
+    def dead_letters(self, raw: TableSpec) -> pl.DataFrame:
+        """Return the dead letters of a raw table (STREAM_LETTERS and ``recorded_at``), in order."""
+        ...
 
 
 class LakeWriter(Protocol):
@@ -233,5 +379,5 @@ class LakeKeeper(Protocol):
         ...
 
 
-class Lake(LakeWriter, LakeReader, LakeKeeper, Protocol):
+class Lake(LakeWriter, LakeAppender, LakeReader, LakeKeeper, Protocol):
     """All of it."""

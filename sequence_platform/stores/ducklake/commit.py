@@ -6,7 +6,7 @@ A partition, its dead letters, corrections and ledger row change together, or no
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -112,13 +112,15 @@ def _replace(session: Session, prepared: _Prepared) -> Committed:
     commit = prepared.commit
     spec, day = commit.table, commit.day
     beaten = (
-        beaten_staged(session, spec, day, commit.staged.files)
+        beaten_staged(session, spec, commit.staged.files, except_day=day)
         if spec.corrects and day
         else pl.DataFrame()
     )
     row = _ledger_row(session, prepared, beaten)
-    stored = _stored_row(session, spec.name, day)
+    stored = ledger_row(session, spec.name, day)
     if stored is not None and _is_same(session, prepared, row, stored):
+        if stored["state"] != row["state"]:
+            _set_state(session, spec.name, day, row["state"])
         return Committed(
             stored["version"], changed=False, rows=stored["rows"], bytes=stored["bytes"]
         )
@@ -127,9 +129,9 @@ def _replace(session: Session, prepared: _Prepared) -> Committed:
         raise _conflict(commit, version)
     if stored is not None:
         _delete_stored(session, commit, stored)
-    _add_files(session, commit)
+    add_files(session, commit.table, commit.staged.files)
     _put_dead_letters(session, prepared)
-    _put_ledger_row(session, row | {"version": version + 1})
+    put_ledger_row(session, row | {"version": version + 1})
     done = Committed(version + 1, changed=True, rows=row["rows"], bytes=row["bytes"])
     if not (spec.corrects and day):
         return done
@@ -145,7 +147,7 @@ def _ledger_row(session: Session, prepared: _Prepared, beaten: pl.DataFrame) -> 
     return {
         "table_name": spec.name,
         "day": commit.day,
-        "state": "built",
+        "state": "sealed" if commit.is_sealed else "built",
         "rows": commit.staged.rows - lost,
         "bytes": commit.staged.bytes,
         "received": counts.received,
@@ -164,8 +166,9 @@ def _ledger_row(session: Session, prepared: _Prepared, beaten: pl.DataFrame) -> 
     }
 
 
-def _stored_row(session: Session, name: str, day: date | None) -> dict[str, Any] | None:
-    found = session.query(f"SELECT * FROM {table(LEDGER)} WHERE {_partition(name, day)}")
+def ledger_row(session: Session, name: str, day: date | None) -> dict[str, Any] | None:
+    """Return what the ledger says of a partition, or None."""
+    found = session.query(f"SELECT * FROM {table(LEDGER)} WHERE {partition_is(name, day)}")
     return found.row(0, named=True) if found.height else None
 
 
@@ -177,7 +180,7 @@ def _is_same(
     spec, day = prepared.commit.table, prepared.commit.day
     if prepared.dead.height:
         letters = f"SELECT {columns_of(LETTER)} FROM {table(DEAD_LETTERS)}"
-        stored_letters = session.query(f"{letters} WHERE {_partition(spec.name, day)}")
+        stored_letters = session.query(f"{letters} WHERE {partition_is(spec.name, day)}")
         if not _are_same_rows(stored_letters, prepared.dead):
             return False
     return not (spec.corrects and day) or _are_same_rows(
@@ -208,16 +211,17 @@ def _delete_stored(session: Session, commit: PartitionCommit, stored: Mapping[st
     session.execute(f"DELETE FROM {table(commit.table.name)} WHERE {where}")
     if stored["dead_lettered"]:
         session.execute(
-            f"DELETE FROM {table(DEAD_LETTERS)} WHERE {_partition(commit.table.name, commit.day)}"
+            f"DELETE FROM {table(DEAD_LETTERS)} WHERE {partition_is(commit.table.name, commit.day)}"
         )
     session.execute(
-        f"DELETE FROM {table(LEDGER)} WHERE {_partition(commit.table.name, commit.day)}"
+        f"DELETE FROM {table(LEDGER)} WHERE {partition_is(commit.table.name, commit.day)}"
     )
 
 
-def _add_files(session: Session, commit: PartitionCommit) -> None:
-    schema, plain = split_name(commit.table.name)
-    files = ", ".join(text(path) for path in commit.staged.files)
+def add_files(session: Session, spec: TableSpec, paths: Iterable[str]) -> None:
+    """Let staged files be part of a table; their folders say of which partition."""
+    schema, plain = split_name(spec.name)
+    files = ", ".join(text(path) for path in paths)
     if files:
         session.execute(
             f"CALL ducklake_add_data_files('{CATALOG}', {text(plain)}, [{files}], schema => "
@@ -231,14 +235,21 @@ def _put_dead_letters(session: Session, prepared: _Prepared) -> None:
     commit = prepared.commit
     day = "NULL" if commit.day is None else day_literal(commit.day)
     session.execute(
-        f"INSERT INTO {table(DEAD_LETTERS)} SELECT {text(commit.table.name)}, {day}, "
-        f"{columns_of(LETTER)}, ? FROM dead_",
+        f"INSERT INTO {table(DEAD_LETTERS)} (table_name, day, {columns_of(LETTER)}, recorded_at) "
+        f"SELECT {text(commit.table.name)}, {day}, {columns_of(LETTER)}, ? FROM dead_",
         (commit.committed_at,),
         frames={"dead_": prepared.dead},
     )
 
 
-def _put_ledger_row(session: Session, row: Mapping[str, Any]) -> None:
+def _set_state(session: Session, name: str, day: date | None, state: str) -> None:
+    session.execute(
+        f"UPDATE {table(LEDGER)} SET state = {text(state)} WHERE {partition_is(name, day)}"
+    )
+
+
+def put_ledger_row(session: Session, row: Mapping[str, Any]) -> None:
+    """Add a row to the ledger."""
     frame = pl.DataFrame([row], schema=LEDGER_COLUMNS)
     session.execute(
         f"INSERT INTO {table(LEDGER)} SELECT {columns_of(LEDGER_COLUMNS)} FROM row_",
@@ -246,7 +257,8 @@ def _put_ledger_row(session: Session, row: Mapping[str, Any]) -> None:
     )
 
 
-def _partition(name: str, day: date | None) -> str:
+def partition_is(name: str, day: date | None) -> str:
+    """Return the condition of a partition's ledger row and dead letters."""
     return f"table_name = {text(name)} AND {day_is(day)}"
 
 

@@ -5,7 +5,7 @@ They tell a changed partition from one written again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -42,3 +42,25 @@ def content_hash(session: Session, columns: pl.Schema, source: str, **frames: pl
     sums = "count(*), coalesce(sum(h), 0)::VARCHAR, coalesce(bit_xor(h), 0)::VARCHAR"
     count, total, odd = session.query(f"SELECT {sums} FROM ({hashes})", frames=frames).row(0)
     return f"{count:x}-{int(total):x}-{int(odd):x}"
+
+
+def changed_hash(stored: str, *, added: Iterable[str], removed: Iterable[str]) -> str:
+    """Return the hash of a multiset after rows with these hashes came and went.
+
+    >>> changed_hash("2-30-3", added=["1-5-1"], removed=["2-30-3"])
+    '1-5-1'
+    """
+    count, total, odd = _parts(stored)
+    for text_, sign in [*((h, 1) for h in added), *((h, -1) for h in removed)]:
+        rows, hashes, bits = _parts(text_)
+        count, total, odd = count + sign * rows, total + sign * hashes, odd ^ bits
+    return f"{count:x}-{total:x}-{odd:x}"
+
+
+NOTHING = "0-0-0"
+"""The hash of no rows."""
+
+
+def _parts(digest: str) -> tuple[int, int, int]:
+    count, total, odd = (int(part, 16) for part in digest.split("-"))
+    return count, total, odd

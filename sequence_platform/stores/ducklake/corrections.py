@@ -30,10 +30,18 @@ BEATS = (
 
 
 def beaten_staged(
-    session: Session, spec: TableSpec, day: date, files: Sequence[str]
+    session: Session, spec: TableSpec, files: Sequence[str], *, except_day: date | None = None
 ) -> pl.DataFrame:
-    """Return ROW_KEY of the staged rows that stored corrections of other days beat."""
-    corrections = stored_corrections(session, spec, f"day <> {day_literal(day)}")
+    """Return ROW_KEY of the staged rows that stored corrections beat.
+
+    Args:
+        session: The connection.
+        spec: An enriched table that corrects.
+        files: The staged rows.
+        except_day: The partition whose own corrections do not count: it is being replaced.
+    """
+    others = "true" if except_day is None else f"day <> {day_literal(except_day)}"
+    corrections = stored_corrections(session, spec, others)
     if corrections.is_empty():
         return pl.DataFrame(schema=ROW_KEY)
     return session.query(
@@ -94,7 +102,8 @@ def correct_other_days(
         session.execute(
             f"UPDATE {table(LEDGER)} SET rows = rows - ?, admitted = admitted - ?, superseded = "
             f"superseded + ?, "
-            f"content_hash = ?, version = version + 1, state = 'corrected' "
+            f"content_hash = ?, version = version + 1, "
+            f"state = CASE state WHEN 'open' THEN 'open' ELSE 'corrected' END "
             f"WHERE table_name = {text(spec.name)} AND {day_is(other)}",
             (removed, removed, removed, left),
         )
@@ -113,6 +122,22 @@ def replace_corrections(
             f"INSERT INTO {table(stored.name)} SELECT {columns_of(stored.columns)} FROM "
             f"corrections_",
             frames={"corrections_": corrections.with_columns(day=pl.lit(day))},
+        )
+
+
+def add_corrections(
+    session: Session, spec: TableSpec, day: date, corrections: pl.DataFrame
+) -> None:
+    """Add corrections to those of a partition. One that is there already is not added again."""
+    stored = stored_corrections(session, spec, day_is(day))
+    fresh = corrections.with_columns(day=pl.lit(day)).join(
+        stored, on=stored.columns, how="anti", nulls_equal=True
+    )
+    if not fresh.is_empty():
+        session.execute(
+            f"INSERT INTO {table(corrections_of(spec).name)} SELECT {columns_of(stored.columns)} "
+            "FROM corrections_",
+            frames={"corrections_": fresh},
         )
 
 

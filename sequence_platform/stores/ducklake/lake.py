@@ -13,8 +13,18 @@ from typing import Self
 import polars as pl
 
 from sequence_platform.plan.plan import Window
-from sequence_platform.ports import Committed, Maintenance, PartitionCommit, Staged, TableSpec
+from sequence_platform.ports import (
+    Append,
+    Appended,
+    Committed,
+    Maintenance,
+    OffsetMove,
+    PartitionCommit,
+    Staged,
+    TableSpec,
+)
 from sequence_platform.stores.ducklake import checks, manifests, read
+from sequence_platform.stores.ducklake.append import append_rows, read_offsets, reset_offsets
 from sequence_platform.stores.ducklake.commit import commit_partition
 from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
 from sequence_platform.stores.ducklake.maintenance import maintain
@@ -84,6 +94,32 @@ class DuckLakeLake:
     def commit(self, commit: PartitionCommit) -> Committed:
         """Replace a partition in one transaction."""
         return commit_partition(self._session, commit)
+
+    def append(self, append: Append) -> Appended:
+        """Add what a stream brought, in one transaction."""
+        return append_rows(self._session, append)
+
+    def offsets(self, raw: TableSpec) -> pl.DataFrame:
+        """Return how far the log was read into a raw table."""
+        return read_offsets(self._session, raw)
+
+    def reset_offsets(
+        self, raw: TableSpec, offsets: Iterable[OffsetMove], committed_at: datetime
+    ) -> None:
+        """Store offsets as an operator decided."""
+        reset_offsets(self._session, raw, offsets, committed_at)
+
+    def read_keys(self, spec: TableSpec, days: Sequence[date], keys: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of some days with these keys."""
+        return read.read_keys(self._session, spec, days, keys)
+
+    def read_raw(self, spec: TableSpec, day: date) -> pl.DataFrame:
+        """Return a day of a raw table."""
+        return read.read_raw(self._session, spec, day)
+
+    def dead_letters(self, raw: TableSpec) -> pl.DataFrame:
+        """Return the dead letters of a raw table."""
+        return read.read_dead_letters(self._session, raw)
 
     def read_events(  # noqa: PLR0913 - the port's arguments
         self,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import polars as pl
 
 from sequence_platform.engine.dead_letters import DEAD_LETTERS as LETTER
+from sequence_platform.engine.dead_letters import STREAM_LETTERS
 from sequence_platform.plan.plan import TIME
 from sequence_platform.ports import CORRECTION_COLUMNS, TableSpec
 from sequence_platform.stores.ducklake.sql import split_name
 
 LEDGER = "platform.partitions"
 DEAD_LETTERS = "platform.dead_letters"
+OFFSETS = "platform.offsets"
 MANIFESTS = "platform.manifests"
 CURRENT = "platform.current"
 VIEWS = "platform.views"
@@ -52,10 +54,29 @@ PLATFORM_TABLES = (
     TableSpec(
         DEAD_LETTERS,
         pl.Schema(
-            {"table_name": pl.String(), "day": pl.Date()} | dict(LETTER) | {"recorded_at": TIME}
+            {"table_name": pl.String(), "day": pl.Date()}
+            | dict(LETTER)
+            | {"recorded_at": TIME}
+            # Last, since lakes older than streams gain them.
+            | {name: STREAM_LETTERS[name] for name in STREAM_LETTERS if name not in LETTER}
         ),
         is_daily=False,
         comment="Rows that could not be used, with the reason",
+    ),
+    TableSpec(
+        OFFSETS,
+        pl.Schema(
+            {
+                "table_name": pl.String(),
+                "topic": pl.String(),
+                "log_partition": pl.Int32(),
+                "identity": pl.String(),
+                "next_offset": pl.Int64(),
+                "committed_at": TIME,
+            }
+        ),
+        is_daily=False,
+        comment="How far each partition of a log was read into a raw table",
     ),
     TableSpec(
         MANIFESTS,

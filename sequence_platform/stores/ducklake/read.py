@@ -11,21 +11,26 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from sequence_platform.plan.plan import Window
+from sequence_platform.engine.dead_letters import STREAM_LETTERS
+from sequence_platform.plan.plan import TIME, Window
 from sequence_platform.ports import TableSpec
 from sequence_platform.stores.ducklake.failures import translated
-from sequence_platform.stores.ducklake.platform_tables import LEDGER, LEDGER_COLUMNS
+from sequence_platform.stores.ducklake.platform_tables import DEAD_LETTERS, LEDGER, LEDGER_COLUMNS
 from sequence_platform.stores.ducklake.scan import FileCache, read_files
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.sql import (
     columns_of,
+    day_is,
     day_literal,
     days_of,
     in_window,
+    quoted,
     table,
     text,
 )
 from sequence_platform.stores.ducklake.types import from_stored, stored_dtype
+
+KEY = ("entity", "event_id")
 
 
 def read_events(  # noqa: PLR0913 - the port's arguments
@@ -152,6 +157,43 @@ def read_ledger(
         f"WHERE {' AND '.join(conditions)} ORDER BY table_name, day NULLS FIRST"
     )
     return from_stored(found, LEDGER_COLUMNS)
+
+
+def read_keys(
+    session: Session, spec: TableSpec, days: Sequence[date], keys: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the rows with these keys; see ``ports.LakeAppender.read_keys``."""
+    columns = ["day", *spec.columns]
+    if not days or keys.is_empty():
+        return pl.DataFrame(schema=_types(spec, columns))
+    entity, event_id = ("_entity", "_event_id") if "_entity" in spec.columns else KEY
+    listed = ", ".join(day_literal(day) for day in days)
+    given = keys.select(pl.col(KEY[0]).cast(stored_dtype(spec.columns[entity])), KEY[1])
+    found = session.query(
+        f"SELECT {columns_of(columns)} FROM {table(spec.name)} WHERE day IN ({listed}) "
+        f"AND ({quoted(entity)}, {quoted(event_id)}) IN (SELECT (entity, event_id) FROM keys_)",
+        frames={"keys_": given},
+    )
+    return from_stored(found, _types(spec, columns))
+
+
+def read_raw(session: Session, spec: TableSpec, day: date) -> pl.DataFrame:
+    """Return a day of a raw table; see ``ports.LakeAppender.read_raw``."""
+    found = session.query(
+        f"SELECT {columns_of(spec.columns)} FROM {table(spec.name)} WHERE {day_is(day)} "
+        f"ORDER BY {columns_of(spec.sort_by)}"
+    )
+    return from_stored(found, spec.columns)
+
+
+def read_dead_letters(session: Session, spec: TableSpec) -> pl.DataFrame:
+    """Return dead letters of a log; see ``ports.LakeAppender.dead_letters``."""
+    columns = [*STREAM_LETTERS, "recorded_at"]
+    found = session.query(
+        f"SELECT {columns_of(columns)} FROM {table(DEAD_LETTERS)} "
+        f"WHERE table_name = {text(spec.name)} ORDER BY source, position"
+    )
+    return from_stored(found, pl.Schema(dict(STREAM_LETTERS) | {"recorded_at": TIME}))
 
 
 def _active(specs: Sequence[TableSpec], window: Window) -> str:
