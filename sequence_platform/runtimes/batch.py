@@ -17,7 +17,8 @@ import polars as pl
 from sequence_platform.clock import Clock
 from sequence_platform.engine.assemble import assemble
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
-from sequence_platform.engine.enrich import Enriched, admit, attach, latest_versions, prepare_lookup
+from sequence_platform.engine.enrich import Enriched, enrich_by, latest_versions, prepare_lookup
+from sequence_platform.engine.raw import received_rows
 from sequence_platform.engine.resolve import resolve
 from sequence_platform.errors import ConflictError
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan, Window
@@ -26,6 +27,7 @@ from sequence_platform.plan.tables import (
     columns_to_assemble,
     enriched_table,
     enrichment_table,
+    raw_table,
     sequence_table,
 )
 from sequence_platform.ports import BatchSource, Counts, Lake, PartitionCommit, RawBatch, Staged
@@ -74,6 +76,7 @@ class _Built:
     inputs: str = ""
     arrival_watermark: datetime | None = None
     newest_event_time: datetime | None = None
+    is_sealed: bool = False
 
 
 def build_enrichment(
@@ -99,20 +102,35 @@ def build_enrichment(
 
 
 def build_events(
-    lake: Lake, source: BatchSource, event: EventPlan, day: date, clock: Clock
+    lake: Lake, source: BatchSource | None, event: EventPlan, day: date, clock: Clock
 ) -> Report:
-    """Replace a day of an event type by what its source holds for it, enriched and resolved.
+    """Replace a day of an event type by what its source and its log brought for it.
 
-    Days before the event type's start are empty.
+    Enriched and resolved as one. Days before the event type's start are empty. Once the day's
+    allowed lateness is over, the partition is sealed.
+
+    Args:
+        lake: Where raw rows of the log are, and where the day goes.
+        source: History; None if the event type has only a log.
+        event: The event type.
+        day: The partition.
+        clock: For when.
     """
-    spec = enriched_table(event)
+    spec, window = enriched_table(event), Window.of_day(day)
+    settled = window.end + event.definition.allowed_lateness
+    is_sealed = settled <= clock.now()
+
+    def read_lookup(enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
+        return lake.read_lookup(enrichment_table(enrichment), keys)
 
     def build() -> _Built:
         parts, dead, received = [Enriched.empty(event)], [], 0
-        for batch in source.read(Window.of_day(day)) if day >= event.definition.start else ():
+        for batch in _received(lake, source, event, day):
             received += batch.frame.height + batch.dead.height
             dead.append(batch.dead)
-            parts.append(_enriched(lake, event, batch, Window.of_day(day)))
+            parts.append(
+                enrich_by(event, batch.frame, read_lookup, source=batch.source, window=window)
+            )
         enriched = Enriched.concat(parts)
         winners = resolve(event, enriched.rows, enriched.rejected)
         letters = pl.concat([enriched.dead, *dead])
@@ -133,6 +151,7 @@ def build_events(
                 enriched.rows["arrival_time"], enriched.rejected["arrival_time"]
             ),
             newest_event_time=_newest(winners.rows["event_time"]),
+            is_sealed=is_sealed,
         )
 
     return _commit(lake, spec, day, event.fingerprint, clock, build)
@@ -196,17 +215,18 @@ def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
     ]
 
 
-def _enriched(lake: Lake, event: EventPlan, batch: RawBatch, window: Window) -> Enriched:
-    """Enrich a batch with the enrichment rows of its keys; no more of a large one is read."""
-    admitted = admit(event, batch.frame, source=batch.source, window=window)
-    tables = {
-        lookup.enrichment.name: lake.read_lookup(
-            enrichment_table(lookup.enrichment),
-            admitted.rows[lookup.column].unique().drop_nulls().sort(),
-        )
-        for lookup in event.lookups
-    }
-    return attach(event, admitted, tables)
+def _received(
+    lake: Lake, source: BatchSource | None, event: EventPlan, day: date
+) -> Iterator[RawBatch]:
+    """Yield what a day consists of: the rows of its source, and what the log brought."""
+    if day < event.definition.start:
+        return
+    if source is not None:
+        yield from source.read(Window.of_day(day))
+    if event.definition.log is not None:
+        spec = raw_table(event)
+        brought = received_rows(event, lake.read_raw(spec, day))
+        yield RawBatch(brought, pl.DataFrame(schema=DEAD_LETTERS), spec.name)
 
 
 def _commit(  # noqa: PLR0913, PLR0917 - what, where, by what, when, how
@@ -234,6 +254,7 @@ def _commit(  # noqa: PLR0913, PLR0917 - what, where, by what, when, how
             corrections=built.corrections,
             inputs=built.inputs,
             arrival_watermark=built.arrival_watermark,
+            is_sealed=built.is_sealed,
         )
         try:
             committed = lake.commit(commit)

@@ -225,11 +225,19 @@ def _replace_ledger_row(session: Session, row: Mapping[str, Any]) -> None:
 def _put_letters(session: Session, prepared: _Prepared) -> None:
     append = prepared.append
     if append.replayed.height:
-        session.execute(
+        used = session.execute(
             f"DELETE FROM {table(DEAD_LETTERS)} WHERE table_name = {text(append.raw.name)} "
             "AND (source, position) IN (SELECT (source, position) FROM replayed_)",
             frames={"replayed_": append.replayed},
         )
+        if used != append.replayed.height:
+            raise FencedError(
+                "another replay has used some of these dead letters",
+                where=f"platform.dead_letters of {append.raw.name}",
+                found=f"{used} of them",
+                expected=f"{append.replayed.height}",
+                next_step="list them again and replay what is left",
+            )
     if prepared.dead.height:
         columns = columns_of(STREAM_LETTERS)
         session.execute(

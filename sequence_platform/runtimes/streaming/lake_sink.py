@@ -1,0 +1,284 @@
+"""The lake sink: messages of one event type into its raw and enriched tables, offsets with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import polars as pl
+
+from sequence_platform.clock import Clock
+from sequence_platform.engine.amend import Amended, amend, keys_of, may_reject
+from sequence_platform.engine.enrich import Enriched, enrich_by
+from sequence_platform.engine.raw import received_rows
+from sequence_platform.errors import ConflictError
+from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Window
+from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
+from sequence_platform.ports import (
+    Append,
+    Appended,
+    Counts,
+    DayAppend,
+    Lake,
+    LogBatch,
+    OffsetMove,
+    PartitionState,
+)
+from sequence_platform.runtimes.streaming.received import Received, receive
+
+ATTEMPTS = 20
+"""Times a flush looks at partitions anew when other writers commit them first."""
+
+AHEAD = timedelta(days=1)
+"""A clock may be wrong by that much: a message of a later time waits as a dead letter."""
+
+NO_LETTERS = pl.DataFrame(schema={"source": pl.String, "position": pl.Int64})
+
+Moves = Sequence[OffsetMove]
+
+
+@dataclass(frozen=True, slots=True)
+class DayFlush:
+    """What a flush did to a partition.
+
+    Attributes:
+        received: Messages of the day.
+        admitted: More rows in the enriched partition; fewer if negative.
+        is_late: Whether the day's allowed lateness was over.
+        after: The partition since.
+    """
+
+    received: int
+    admitted: int
+    is_late: bool
+    after: PartitionState
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush did.
+
+    Attributes:
+        event: Name of the event type.
+        messages: All that came; ``received + dead``.
+        days: By partition.
+        dead: Dead letters.
+        offsets: How far the log was read.
+        corrected: Other days that lost rows to corrections.
+        newest_event_time: Of the messages that could be used; None if none could.
+        oldest_appended: When the log took the message that waited longest.
+        newest_appended: Likewise, the least long.
+        committed_at: When all this could be read.
+    """
+
+    event: str
+    messages: int
+    days: Mapping[date, DayFlush]
+    dead: int
+    offsets: tuple[OffsetMove, ...]
+    corrected: tuple[date, ...]
+    newest_event_time: datetime | None
+    oldest_appended: datetime | None
+    newest_appended: datetime | None
+    committed_at: datetime
+
+    @property
+    def freshness(self) -> timedelta | None:
+        """How long the message that waited longest took from the log into the lake."""
+        return None if self.oldest_appended is None else self.committed_at - self.oldest_appended
+
+    @property
+    def late(self) -> int:
+        """Messages of days whose allowed lateness was over."""
+        return sum(day.received for day in self.days.values() if day.is_late)
+
+
+class LakeSink:
+    """Writes what a log brings of one event type."""
+
+    def __init__(self, lake: Lake, event: EventPlan, clock: Clock) -> None:
+        self._lake = lake
+        self._event = event
+        self._clock = clock
+        self._raw = raw_table(event)
+        self._enriched = enriched_table(event)
+
+    def flush(
+        self, batches: Sequence[LogBatch], moves: Moves, replayed: pl.DataFrame = NO_LETTERS
+    ) -> Flushed:
+        """Commit messages and how far the log was read, at once.
+
+        Args:
+            batches: Messages.
+            moves: Of the partitions they came from; none for messages that are replayed.
+            replayed: ``source, position`` of dead letters that these messages were.
+
+        Raises:
+            FencedError: another worker has read on from where this one started, or has replayed
+                these dead letters; nothing is committed.
+            StoreError: nothing is committed; if it is retryable, flushing again may help.
+        """
+        received = receive(self._event, batches, self._read_lookup, self._possible())
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._commit(batches, received, moves, replayed)
+            except ConflictError:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError  # the last attempt returned or raised
+
+    def _possible(self) -> Window:
+        """Return the event times that can be: from the first day built to tomorrow."""
+        first = Window.of_day(self._event.definition.start).start
+        tomorrow = self._clock.now().astimezone(UTC).date() + AHEAD
+        return Window(first, Window.of_day(tomorrow).end)
+
+    def _commit(
+        self, batches: Sequence[LogBatch], received: Received, moves: Moves, replayed: pl.DataFrame
+    ) -> Flushed:
+        new = _by_day(received.enriched)
+        versions = self._versions(list(new))
+        amended = self._amended(new)
+        raw = _raw_by_day(received.raw)
+        now = self._clock.now()
+        days = tuple(
+            self._append_of(day, raw[day], amended[day], new[day], versions.get(day, 0))
+            for day in sorted(new)
+        )
+        appended = self._lake.append(
+            Append(
+                raw=self._raw,
+                enriched=self._enriched,
+                days=days,
+                offsets=tuple(moves),
+                dead=received.dead,
+                replayed=replayed,
+                fingerprint=self._event.fingerprint,
+                committed_at=now,
+            )
+        )
+        return self._flushed(batches, received, appended, days, tuple(moves))
+
+    def _versions(self, days: Sequence[date]) -> dict[date, int]:
+        if not days:
+            return {}
+        span = (min(days), max(days) + timedelta(days=1))
+        ledger = self._lake.ledger(self._enriched.name, span)
+        return dict(ledger.select("day", "version").iter_rows())
+
+    def _amended(self, new: Mapping[date, Enriched]) -> dict[date, Amended]:
+        days = sorted(new)
+        keys = pl.concat([keys_of(part) for part in new.values()]).unique() if new else None
+        if keys is None:
+            return {}
+        stored = self._lake.read_keys(self._enriched, days, keys)
+        rejected = self._rejected_before(days, keys)
+        return {
+            day: amend(
+                self._event,
+                stored.filter(pl.col("day") == day).drop("day"),
+                rejected.filter(pl.col("event_time").dt.date() == day),
+                part,
+            )
+            for day, part in new.items()
+        }
+
+    def _rejected_before(self, days: Sequence[date], keys: pl.DataFrame) -> pl.DataFrame:
+        """Return earlier messages of these keys that were rejected: such a one may still win."""
+        none = Enriched.empty(self._event).rejected
+        if not may_reject(self._event):
+            return none
+        before = self._lake.read_keys(self._raw, days, keys)
+        if before.is_empty():
+            return none
+        again = received_rows(self._event, before)
+        return enrich_by(self._event, again, self._read_lookup).rejected
+
+    def _append_of(
+        self, day: date, raw: pl.DataFrame, amended: Amended, new: Enriched, version: int
+    ) -> DayAppend:
+        times = [new.rows["arrival_time"].max(), new.rejected["arrival_time"].max()]
+        return DayAppend(
+            day=day,
+            raw=self._lake.stage(self._raw, day, [raw.sort(self._raw.sort_by)]),
+            rows=self._lake.stage(self._enriched, day, [amended.added]),
+            removed=amended.removed,
+            counts=Counts(
+                received=amended.received,
+                admitted=amended.admitted,
+                filtered=amended.filtered,
+                superseded=amended.superseded,
+                deleted=amended.deleted,
+            ),
+            corrections=amended.corrections if self._event.corrects else None,
+            arrival_watermark=max((t for t in times if isinstance(t, datetime)), default=None),
+            expected_version=version,
+        )
+
+    def _flushed(
+        self,
+        batches: Sequence[LogBatch],
+        received: Received,
+        appended: Appended,
+        days: Sequence[DayAppend],
+        moves: tuple[OffsetMove, ...],
+    ) -> Flushed:
+        committed_at = self._clock.now()
+        lateness = self._event.definition.allowed_lateness
+        newest = received.raw["_event_time"].max()
+        return Flushed(
+            event=self._event.name,
+            messages=sum(len(batch.values) for batch in batches),
+            days={
+                day.day: DayFlush(
+                    day.counts.received,
+                    day.counts.admitted,
+                    is_late=Window.of_day(day.day).end + lateness <= committed_at,
+                    after=appended.partitions[day.day],
+                )
+                for day in days
+            },
+            dead=received.dead.height,
+            offsets=moves,
+            corrected=appended.corrected,
+            newest_event_time=newest if isinstance(newest, datetime) else None,
+            oldest_appended=_extreme(batches, newest=False),
+            newest_appended=_extreme(batches, newest=True),
+            committed_at=committed_at,
+        )
+
+    def _read_lookup(self, enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
+        return self._lake.read_lookup(enrichment_table(enrichment), keys)
+
+
+def _by_day(enriched: Enriched) -> dict[date, Enriched]:
+    day = pl.col("event_time").dt.date()
+    rows = enriched.rows.with_columns(__day=day)
+    rejected = enriched.rejected.with_columns(__day=day)
+    days: list[date] = sorted({*rows["__day"].unique(), *rejected["__day"].unique()})
+    return {
+        at: Enriched(
+            rows.filter(pl.col("__day") == at).drop("__day"),
+            rejected.filter(pl.col("__day") == at).drop("__day"),
+            enriched.dead,
+        )
+        for at in days
+    }
+
+
+def _raw_by_day(raw: pl.DataFrame) -> dict[date, pl.DataFrame]:
+    days: list[date] = sorted(raw["_event_time"].dt.date().unique())
+    return {at: raw.filter(pl.col("_event_time").dt.date() == at) for at in days}
+
+
+def _extreme(batches: Sequence[LogBatch], *, newest: bool) -> datetime | None:
+    times = [
+        int(batch.appended_us.max() if newest else batch.appended_us.min())
+        for batch in batches
+        if len(batch.appended_us)
+    ]
+    if not times:
+        return None
+    epoch = datetime.combine(date(1970, 1, 1), time(), UTC)
+    return epoch + timedelta(microseconds=max(times) if newest else min(times))
