@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +33,18 @@ class Settings(BaseSettings):
     databases: dict[str, str] = Field(
         {}, description="Databases that Table sources name: DuckDB files or postgresql://..."
     )
+    log: str = Field(
+        "",
+        description="Log of events: jsonl:FOLDER (default: in home) or kafka://host:port,host:port.",
+    )
+    kafka: dict[str, SecretStr] = Field(
+        {}, description="More for Kafka clients: security_protocol, sasl_mechanism, ssl_cafile..."
+    )
+    kafka_bootstrap_servers: str = Field(
+        "",
+        description="Brokers, if no log is given.",
+        validation_alias=AliasChoices("kafka_bootstrap_servers", "KAFKA_BOOTSTRAP_SERVERS"),
+    )
     memory_limit_mb: int = Field(1024, ge=128, description="Memory of DuckDB in one process.")
     threads: int = Field(2, ge=1, description="Threads of DuckDB in one process.")
     bucket_rows: int = Field(
@@ -41,6 +53,21 @@ class Settings(BaseSettings):
     partitions_per_run: int = Field(
         50, ge=1, description="Partitions that one run of a backfill takes."
     )
+
+    @field_validator("log")
+    @classmethod
+    def _is_a_log(cls, given: str) -> str:
+        scheme, _, rest = given.partition(":")
+        if given and not (scheme in {"jsonl", "kafka"} and rest.removeprefix("//")):
+            raise ValueError(f"found '{given}', expected jsonl:FOLDER or kafka://host:port,...")
+        return given
+
+    @property
+    def log_url(self) -> str:
+        """The log given, or the brokers, or the folder in home."""
+        if not self.log and self.kafka_bootstrap_servers:
+            return f"kafka://{self.kafka_bootstrap_servers}"
+        return self.log or f"jsonl:{self.home.absolute() / 'log'}"
 
     @property
     def catalog_url(self) -> str:

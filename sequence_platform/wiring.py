@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 
@@ -19,10 +20,11 @@ from sequence_platform.engine.enrich import event_times
 from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EventPlan, Plan
 from sequence_platform.plan.tables import all_tables
-from sequence_platform.ports import BatchSource, Lake
+from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter
 from sequence_platform.runtimes.publishing import publish
 from sequence_platform.settings import Settings
 from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
 
@@ -95,6 +97,30 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
         yield lake
     finally:
         lake.close()
+
+
+@contextmanager
+def open_log(settings: Settings) -> Iterator[EventLog]:
+    """Open the log of these settings for reading, and close it at the end."""
+    log = JsonlLog(_log_folder(settings))
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+@contextmanager
+def open_log_writer(settings: Settings) -> Iterator[LogWriter]:
+    """Open the log of these settings for appending, and close it at the end."""
+    writer = JsonlLogWriter(_log_folder(settings))
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _log_folder(settings: Settings) -> Path:
+    return Path(settings.log_url.removeprefix("jsonl:").removeprefix("//")).absolute()
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,14 @@ import pyarrow as pa
 
 from sequence_platform.definition import Files, Table
 from sequence_platform.ports import BatchSource
+from sequence_platform.ports.log import LogPartition
 from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
+from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, MemoryTopics
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
 from sequence_platform.stores.ducklake.connection import load_extensions
+from sequence_platform_tests.conformance.log_places import MakePlace
 from sequence_platform_tests.conformance.source_rows import (
     POSSIBLE,
     SCHEMA,
@@ -149,4 +154,68 @@ SOURCES: Mapping[str, Callable[[Path, pl.DataFrame], BatchSource]] = {
     "object-ndjson-zst": partial(in_object_store, "ndjson.zst"),
     "table-duckdb": duckdb_table,
     "table-postgres": postgres_table,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlace:
+    topics: MemoryTopics = field(default_factory=MemoryTopics)
+
+    def open(self) -> MemoryLog:
+        return MemoryLog(self.topics)
+
+    def writer(self) -> MemoryLogWriter:
+        return MemoryLogWriter(self.topics)
+
+    def expire(self, at: LogPartition, first: int) -> None:
+        self.topics.expire(at, first)
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        self.topics.delete(topic)
+        self.topics.create(topic, partitions)
+
+    def add_partition(self, topic: str) -> None:
+        self.topics.add_partitions(topic, 1)
+
+    def skip(self, at: LogPartition) -> None:
+        self.topics.skip(at, 1)
+
+    def command(self, topic: str, count: int) -> Sequence[str]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlPlace:
+    """A log whose every append begins a new segment."""
+
+    root: Path
+
+    def open(self) -> JsonlLog:
+        return JsonlLog(self.root)
+
+    def writer(self) -> JsonlLogWriter:
+        return JsonlLogWriter(self.root, segment_bytes=1)
+
+    def expire(self, at: LogPartition, first: int) -> None:
+        for file in (self.root / at.topic / f"partition={at.partition}").glob("*.jsonl"):
+            if int(file.stem) < first:
+                file.unlink()
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        shutil.rmtree(self.root / topic)
+        self.writer().create_topic(topic, partitions)
+
+    def add_partition(self, topic: str) -> None:
+        (self.root / topic / "partition=1").mkdir()
+
+    def skip(self, at: LogPartition) -> None:
+        raise NotImplementedError
+
+    def command(self, topic: str, count: int) -> Sequence[str]:
+        return ["jsonl", str(self.root), topic, str(count)]
+
+
+LOGS: Mapping[str, MakePlace] = {
+    "jsonl": lambda folder: JsonlPlace(folder / "log"),
+    "memory": lambda _: MemoryPlace(),
 }

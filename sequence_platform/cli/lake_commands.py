@@ -187,17 +187,18 @@ def settings(settings: Settings) -> None:
     """List the settings, their environment variables and values."""
     table = Table("variable", "value", "meaning")
     for name, field in Settings.model_fields.items():
-        value = (
-            dict.fromkeys(settings.databases, "...")
-            if name == "databases"
-            else getattr(settings, name)
-        )
-        shown = (
-            settings.catalog_url.split("@")[-1]
-            if name == "catalog"
-            else settings.data_url
-            if name == "data_path"
-            else value
-        )
-        table.add_row(f"SEQUENCE_PLATFORM_{name.upper()}", str(shown), field.description)
+        value = getattr(settings, name)
+        match name:
+            case "databases" | "kafka":
+                value = dict.fromkeys(value, "...")
+            case "catalog":
+                value = settings.catalog_url.split("@")[-1]
+            case "data_path":
+                value = settings.data_url
+            case "log":
+                value = settings.log_url
+            case _:
+                pass
+        prefix = "" if field.validation_alias else "SEQUENCE_PLATFORM_"
+        table.add_row(f"{prefix}{name.upper()}", str(value), field.description)
     open_console().print(table)
