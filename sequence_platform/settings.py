@@ -50,6 +50,15 @@ class Settings(BaseSettings):
     bucket_rows: int = Field(
         1_000_000, ge=1, description="Rows of events assembled at a time; bounds memory."
     )
+    stream_shards: int = Field(
+        1, ge=1, description="Workers that share every topic; each is a run in Dagster."
+    )
+    stream_flush_seconds: float = Field(
+        30.0, gt=0, description="A streamed event waits at most about this long to be readable."
+    )
+    stream_lease_minutes: float = Field(
+        10.0, gt=0, description="How long a streaming run of Dagster lasts before its successor."
+    )
     partitions_per_run: int = Field(
         50, ge=1, description="Partitions that one run of a backfill takes."
     )

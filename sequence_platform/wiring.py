@@ -81,6 +81,11 @@ class Platform:
                 return TableSource(source, schema, time, self.settings, start, possible)
 
 
+def streamed_events(plan: Plan) -> dict[str, EventPlan]:
+    """Return the event types that have a log, by name."""
+    return {name: event for name, event in plan.events.items() if event.definition.log is not None}
+
+
 @contextmanager
 def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
     """Open the lake of these settings, and close it at the end."""

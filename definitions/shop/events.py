@@ -7,7 +7,7 @@ from datetime import timedelta
 import polars as pl
 
 from definitions.shop.enrichments import product_attributes, product_vectors
-from sequence_platform import EventType, Files
+from sequence_platform import EventType, Files, Log
 from sequence_platform.demo import FIRST_DAY
 
 NEXT_DAY = timedelta(days=1)
@@ -31,7 +31,8 @@ product_view = EventType(
     event_time=pl.from_epoch("viewed_at", time_unit="ms"),
     entity="user_id",
     arrival_time="received_at",
-    batch=Files("data/shop/product_view/day={day}/*.parquet", late=NEXT_DAY),
+    log=Log("shop.product_view"),
+    batch=Files("data/shop/product_view/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     where={
         "human": pl.col("device") != "bot",
         "dwell_known": pl.col("dwell_ms") >= 0,  # a clock set back while the page was open
@@ -60,7 +61,8 @@ add_to_cart = EventType(
     event_id="cart_line_id",
     event_time="added_at",
     entity="user_id",
-    batch=Files("data/shop/add_to_cart/day={day}/*.parquet", late=NEXT_DAY),
+    log=Log("shop.add_to_cart"),
+    batch=Files("data/shop/add_to_cart/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     where={"has_quantity": pl.col("quantity") > 0},
     enrich=[product_attributes, product_vectors],
     start=FIRST_DAY,
@@ -89,7 +91,8 @@ purchase = EventType(
     arrival_time="recorded_at",
     revision="revision",
     operation="operation",
-    batch=Files("data/shop/purchase/day={day}/*.parquet", late=NEXT_DAY),
+    log=Log("shop.purchase"),
+    batch=Files("data/shop/purchase/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     columns={"amount": (pl.col("quantity") * pl.col("unit_price")).round(2)},
     enrich=[product_attributes, product_vectors],
     start=FIRST_DAY,
@@ -118,7 +121,8 @@ search = EventType(
     event_id="search_id",
     event_time="searched_at",
     entity="user_id",
-    batch=Files("data/shop/search/day={day}/*.parquet", late=NEXT_DAY),
+    log=Log("shop.search"),
+    batch=Files("data/shop/search/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     executor=normalise_query,
     columns={
         "words": pl.col("query").str.split(" ").list.len().cast(pl.Int16),

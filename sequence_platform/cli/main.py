@@ -9,6 +9,7 @@ from sequence_platform.cli.data_commands import export_git, generate_shop
 from sequence_platform.cli.definition_commands import check, compile_, diff, explain, publish
 from sequence_platform.cli.demo import demo
 from sequence_platform.cli.lake_commands import backfill, maintain, settings, show, status
+from sequence_platform.cli.stream_commands import dead_letters, stream
 from sequence_platform.errors import SequencePlatformError
 from sequence_platform.settings import Settings
 
@@ -47,6 +48,8 @@ for command in (
     backfill,
     status,
     show,
+    stream,
+    dead_letters,
     maintain,
     settings,
     demo,

@@ -9,6 +9,7 @@ import polars as pl
 
 from sequence_platform.definition import Enrichment, EventType, Executor, Lookup
 from sequence_platform.errors import nearest
+from sequence_platform.plan.compile_log import check_raw_columns
 from sequence_platform.plan.describe import day_decides, describe_enrichment, describe_event
 from sequence_platform.plan.fingerprint import code_fingerprint, fingerprint
 from sequence_platform.plan.plan import (
@@ -96,6 +97,8 @@ def compile_event(
         )
     lookups = _lookups(definition, enrichments, types | derived, report)
     payload = _payload(definition, types, derived, lookups, report)
+    if definition.log is not None:
+        check_raw_columns(raw, report)
     if not report.is_clean or len(lookups) < len(definition.enrich):
         return None
     schema = pl.Schema({name: types[name] for name in ENVELOPE} | payload)

@@ -8,8 +8,8 @@ from sequence_platform.errors import LogPositionError, StoreError, listed
 from sequence_platform.ports.log import Bounds, LogPartition
 
 RESUME = (
-    "decide where to go on: 'sequence-platform stream resume --from earliest|latest|OFFSETS'; "
-    "nothing was skipped"
+    "decide where to go on: 'sequence-platform stream resume EVENT_TYPE --from "
+    "earliest|latest|PARTITION=OFFSET,...'; nothing was skipped"
 )
 
 

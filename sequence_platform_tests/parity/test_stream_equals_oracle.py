@@ -87,29 +87,55 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Send:
+    """Messages are appended to the topic of an event type."""
+
+    name: str
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A worker reads all that the log holds, unless it dies after some flushes."""
+
+    flush_messages: int
+    dies_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A day of an event type is built by batch."""
+
+    name: str
+    day: date
+
+
+Step = Send | Work | Build
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class History:
     """What comes, by which way, and what is done in between.
 
     Attributes:
         batch: Rows of history, by event type.
-        steps: ``("send", name, rows)``, ``("work", flush_messages, dies_after)`` or
-            ``("build", name, day)``.
+        steps: In the order in which they are done.
     """
 
     facts: Mapping[str, Rows]
     batch: Mapping[str, Rows]
-    steps: list[tuple[object, ...]]
+    steps: list[Step]
     sequence: Drawn
 
     @property
     def plan(self) -> Plan:
-        values: list[Definition] = [
-            replace(event, log=Log(name), batch=event.batch if self.batch[name] else None)
+        events = {
+            name: replace(event, log=Log(name), batch=event.batch if self.batch[name] else None)
             for name, event in HERE.definitions.items()
-        ]
-        by_name = {value.name: value for value in values}
+        }
         policy = self.sequence.twin.policy
-        values.append(replace(policy, events=[by_name[event.name] for event in policy.events]))
+        policy = replace(policy, events=[events[event.name] for event in policy.events])
+        values: list[Definition] = [*events.values(), policy]
         return compile_plan([Located("tests.py", value) for value in values])
 
     @property
@@ -117,8 +143,8 @@ class History:
         """Rows that were streamed, by event type."""
         sent: dict[str, Rows] = {name: [] for name in EVENTS}
         for step in self.steps:
-            if step[0] == "send":
-                sent[str(step[1])] += step[2]  # type: ignore[operator] # rows
+            if isinstance(step, Send):
+                sent[step.name] += step.rows
         return sent
 
 
@@ -134,7 +160,7 @@ def plain(row: Row) -> Row:
 def histories(draw: st.DrawFn) -> History:
     facts = draw(tables(HERE.entities))
     batch: dict[str, Rows] = {name: [] for name in EVENTS}
-    steps: list[tuple[object, ...]] = []
+    steps: list[Step] = []
     days = [(D0 + n * DAY).date() for n in (-1, 0, 1, 2)]
     for name in EVENTS:
         rows = [plain(row) for row in draw(raw_rows(name, HERE.entities))]
@@ -145,12 +171,10 @@ def histories(draw: st.DrawFn) -> History:
         sent = rows[cut - overlap :]
         while sent:
             size = draw(st.integers(1, len(sent)))
-            steps.append(("send", name, sent[:size]))
+            steps.append(Send(name, sent[:size]))
             sent = sent[size:]
-    works = st.tuples(
-        st.just("work"), st.sampled_from([1, 2, 5, 100]), st.sampled_from([None, None, 1, 2])
-    )
-    builds = st.tuples(st.just("build"), st.sampled_from(EVENTS), st.sampled_from(days))
+    works = st.builds(Work, st.sampled_from([1, 2, 5, 100]), st.sampled_from([None, None, 1, 2]))
+    builds = st.builds(Build, st.sampled_from(EVENTS), st.sampled_from(days))
     steps += draw(st.lists(st.one_of(works, works, builds), max_size=10))
     steps = draw(st.permutations(steps))
     return History(facts, batch, list(steps), draw(sequences(HERE.definitions, name="first")))
@@ -183,13 +207,13 @@ class Run:
     def do(self) -> None:
         for step in self.history.steps:
             match step:
-                case ("send", str(name), list(rows)):
-                    MemoryLogWriter(self.topics).append(name, [message(row) for row in rows])
-                case ("work", int(flush_messages), dies_after):
-                    assert dies_after is None or isinstance(dies_after, int)
-                    self.work(flush_messages, dies_after)
-                case ("build", str(name), date() as day):
-                    self.build(name, day)
+                case Send():
+                    values = [message(row) for row in step.rows]
+                    MemoryLogWriter(self.topics).append(step.name, values)
+                case Work():
+                    self.work(step.flush_messages, step.dies_after)
+                case Build():
+                    self.build(step.name, step.day)
         self.work(100, None)
 
     def work(self, flush_messages: int, dies_after: int | None) -> None:

@@ -8,10 +8,11 @@ from typing import Literal
 
 from sequence_platform.clock import Clock
 from sequence_platform.definition import Log
-from sequence_platform.errors import LogPositionError, StateMismatchError, StoreError, listed
+from sequence_platform.errors import StateMismatchError, StoreError, listed
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.plan.tables import raw_table
 from sequence_platform.ports import EventLog, Lake, LogPartition, OffsetMove
+from sequence_platform.ports.log_positions import ensure_positions, ensure_same_topics
 
 From = Literal["earliest", "latest"] | Mapping[int, int]
 """Where to go on: at one end of the log, or at an offset for each partition."""
@@ -75,45 +76,21 @@ def starting_positions(
         LogPositionError: the topic was made anew since, or lost messages not yet read.
         StoreError: the log cannot be reached, or has no such topic.
     """
-    topic = topic_of(event)
-    identity = log.identity(topic)
+    topic, name = topic_of(event), f"event type '{event.name}'"
+    identity, bounds = log.identity(topic), log.bounds(topic)
     stored = {
         partition: (known, following)
-        for name, partition, known, following, _ in lake.offsets(raw_table(event)).rows()
-        if name == topic
+        for at, partition, known, following, _ in lake.offsets(raw_table(event)).rows()
+        if at == topic and shard.takes(partition)
     }
-    others = sorted({known for known, _ in stored.values()} - {identity})
-    if others:
-        raise LogPositionError(
-            f"topic '{topic}' is not the one that was read before",
-            where=f"event type '{event.name}', offsets of {raw_table(event).name}",
-            found=f"a topic with identity {identity}",
-            expected=f"identity {listed(others)}: it was deleted and made anew meanwhile",
-            next_step=_choices(event),
-        )
+    for known, _ in stored.values():
+        ensure_same_topics({topic: identity}, {topic: known}, log=name)
     positions = {}
-    lost = []
-    for partition, (first, end) in sorted(log.bounds(topic).items()):
-        if not shard.takes(partition):
-            continue
-        following = stored[partition][1] if partition in stored else None
-        position = first if following is None else following
-        if not first <= position <= end:
-            lost.append(f"partition {partition}: stored {position}, the log has {first} to {end}")
-        positions[LogPartition(topic, partition)] = Position(
-            identity, position, following, position
-        )
-    gone = [p for p in stored if shard.takes(p) and LogPartition(topic, p) not in positions]
-    lost += [f"partition {p}: the log does not have it" for p in gone]
-    if lost:
-        raise LogPositionError(
-            f"topic '{topic}' does not hold what was to be read next",
-            where=f"event type '{event.name}', offsets of {raw_table(event).name}",
-            found=listed(lost),
-            expected="stored offsets within what the log holds; its retention passed the reader, "
-            "or it was cut",
-            next_step=_choices(event),
-        )
+    for partition in sorted({*filter(shard.takes, bounds), *stored}):
+        _, following = stored.get(partition, (identity, None))
+        start = bounds[partition].first if following is None else following
+        positions[LogPartition(topic, partition)] = Position(identity, start, following, start)
+    ensure_positions({at: p.next for at, p in positions.items()}, {topic: bounds}, log=name)
     return positions
 
 
@@ -156,11 +133,3 @@ def resume(
     }
     lake.reset_offsets(raw_table(event), moves.values(), clock.now())
     return moves
-
-
-def _choices(event: EventPlan) -> str:
-    return (
-        f"decide where to go on: sequence-platform stream resume {event.name} --from earliest "
-        "(all that the log has; what was read already is recognised by its id), latest (only what "
-        "is new: the gap is for the batch source), or PARTITION=OFFSET,..."
-    )

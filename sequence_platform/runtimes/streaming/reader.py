@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sequence_platform.errors import LogPositionError, SequencePlatformError, StoreError
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import EventLog, Lake, LogBatch, LogPartition, OffsetMove
 from sequence_platform.runtimes.streaming.positions import (
@@ -68,6 +70,9 @@ class Reader:
         lake: Where offsets are.
         events: Event types, each with a log.
         shard: The share of every topic.
+
+    Attributes:
+        refused: Event types that cannot be read, and why; the others are.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Reader:
         self._events = list(events)
         self._shard = shard
         self._shares: list[_Share] = []
+        self.refused: dict[str, SequencePlatformError] = {}
 
     @property
     def messages(self) -> int:
@@ -92,14 +98,22 @@ class Reader:
     def begin(self) -> None:
         """Take up the positions that the lake holds; forget what was not taken.
 
+        An event type that an operator must look after (its topic is absent, or does not hold what
+        comes next) is set aside in ``refused``.
+
         Raises:
-            LogPositionError: the log does not hold what comes next.
-            StoreError: log or lake cannot be reached.
+            StoreError: log or lake cannot be reached; trying again can help.
         """
-        self._shares = [
-            _Share(event, starting_positions(self._lake, self._log, event, self._shard))
-            for event in self._events
-        ]
+        self._shares, self.refused = [], {}
+        for event in self._events:
+            try:
+                positions = starting_positions(self._lake, self._log, event, self._shard)
+            except (LogPositionError, StoreError) as error:
+                if isinstance(error, StoreError) and error.retryable:
+                    raise
+                self.refused[event.name] = error
+            else:
+                self._shares.append(_Share(event, positions))
         wanted: dict[LogPartition, int] = {}
         for share in self._shares:
             for at, position in share.positions.items():
@@ -117,8 +131,16 @@ class Reader:
         """Return what was read since it was last taken, by event type; its offsets move with it."""
         return [taken for taken in (share.take() for share in self._shares) if taken.moves]
 
-    def has_new_partitions(self) -> bool:
-        """Return whether a topic has partitions of this shard that are not read."""
+    def has_more(self) -> bool:
+        """Return whether there is more to read now than when it began.
+
+        Partitions that topics gained, or event types that could not be read and can be.
+        """
+        for event in self._events:
+            if event.name in self.refused:
+                with suppress(LogPositionError, StoreError):
+                    starting_positions(self._lake, self._log, event, self._shard)
+                    return True
         return any(
             self._shard.takes(partition)
             and LogPartition(topic_of(share.event), partition) not in share.positions

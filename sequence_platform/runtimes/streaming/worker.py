@@ -23,7 +23,7 @@ from tenacity import (
 )
 
 from sequence_platform.clock import Clock
-from sequence_platform.errors import StoreError
+from sequence_platform.errors import LogPositionError, StoreError
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import EventLog, Lake, LogPartition
 from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
@@ -121,8 +121,11 @@ class StreamWorker:
             stop: Set it to end the worker; it returns within a poll and a flush.
             until_caught_up: Return as well once all that the log holds is in the lake.
 
+        An event type whose topic is absent, or does not hold what comes next, is told of and looked
+        at again; the others go on.
+
         Raises:
-            LogPositionError: the log does not hold what comes next; an operator decides.
+            LogPositionError, StoreError: at the end, of an event type that could not be read.
             FencedError: another worker reads the same partitions.
             StoreError: log or lake failed for good, or for longer than ``give_up_seconds``.
         """
@@ -132,35 +135,47 @@ class StreamWorker:
             flushing = flusher.submit(self._flush, self._reader.take())
             flushed_at = looked_at = time.monotonic()
             while not stop.is_set():
-                self._poll(stop)
+                is_whole = self._poll(stop)
                 if self._is_full():
-                    self._settle(flushing)
+                    self._settle(flushing)  # the lake is slower than the log
                 now = time.monotonic()
                 if flushing.done() and (self._is_full() or self._is_due(now - flushed_at)):
                     self._settle(flushing)
                     flushing, flushed_at = flusher.submit(self._flush, self._reader.take()), now
-                if now - looked_at >= self._pace.look_seconds:
-                    looked_at = now
-                    if self._look(stop):
-                        self._settle(flushing)
-                        self._flush(self._reader.take())
-                        self._begin(stop)
+                is_time = now - looked_at >= self._pace.look_seconds
+                looked_at = now if is_time else looked_at
+                if not is_whole or (is_time and self._look(stop)):
+                    self._settle(flushing)
+                    self._flush(self._reader.take())
+                    self._begin(stop)
+                    flushing = flusher.submit(self._flush, self._reader.take())
                 if until_caught_up and not any(self._reader.unread().values()):
                     break
                 self._pass_on()
             self._settle(flushing)
             self._flush(self._reader.take())
             self._pass_on()
+        for error in self._reader.refused.values():
+            raise error
 
     def _begin(self, stop: Event) -> None:
+        """Take up the stored positions."""
         self._patiently(self._reader.begin, stop)
+        for error in self._reader.refused.values():
+            self._tell(StreamReport(None, self._lag, trouble=str(error)))
 
-    def _poll(self, stop: Event) -> None:
+    def _poll(self, stop: Event) -> bool:
+        """Read on; return False if the log does not hold what comes next."""
+
         def poll() -> None:
             timeout = min(self._pace.poll_seconds, self._pace.flush_seconds)
             self._reader.poll(max_messages=self._pace.poll_messages, timeout_seconds=timeout)
 
-        self._patiently(poll, stop)
+        try:
+            self._patiently(poll, stop)
+        except LogPositionError:
+            return False  # whose event type that is, the next begin tells
+        return True
 
     def _is_full(self) -> bool:
         is_long = self._reader.messages >= self._pace.flush_messages
@@ -179,12 +194,12 @@ class StreamWorker:
             self._patiently(flush, Event())
 
     def _look(self, stop: Event) -> bool:
-        """Measure the lag, tell of being alive, and return whether there are new partitions."""
+        """Measure the lag, tell of being alive, and return whether there is more to read."""
         found: list[bool] = []
 
         def look() -> None:
             self._lag = self._reader.lag(self._committed)
-            found.append(self._reader.has_new_partitions())
+            found.append(self._reader.has_more())
 
         self._patiently(look, stop)
         self._tell(StreamReport(None, self._lag))
