@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     stream_lease_minutes: float = Field(
         10.0, gt=0, description="How long a streaming run of Dagster lasts before its successor."
     )
+    settle_seconds: int = Field(
+        60, ge=1, description="A changed day is built again once it stood still for so long."
+    )
     partitions_per_run: int = Field(
         50, ge=1, description="Partitions that one run of a backfill takes."
     )

@@ -38,6 +38,11 @@ class Platform:
     clock: Clock
     settings: Settings
 
+    def history_of(self, name: str) -> BatchSource | None:
+        """Return the batch source of an event type, or None if it has only a log."""
+        has_history = self.plan.events[name].definition.batch is not None
+        return self.source_of(name) if has_history else None
+
     def source_of(self, name: str) -> BatchSource:
         """Return the batch source of an event type or enrichment, by its name.
 

@@ -7,7 +7,8 @@ from sequence_platform.orchestration.days import Progress
 from sequence_platform.orchestration.factory import build_assets
 from sequence_platform.orchestration.jobs import maintenance_definitions, sequence_definitions
 from sequence_platform.orchestration.resources import lake_duckdb, platform_resource
-from sequence_platform.orchestration.sensors import stale_sensor
+from sequence_platform.orchestration.sensors import stale_sensor, unsealed_sensor
+from sequence_platform.orchestration.streams import stream_definitions
 from sequence_platform.runtimes.batch import Report
 from sequence_platform.settings import Settings
 
@@ -24,15 +25,20 @@ def build_definitions(settings: Settings, progress: Progress | None = None) -> d
     """
     plan = load_plan(settings.definitions)
     days_per_run = settings.partitions_per_run
+    again = {"days_per_run": days_per_run, "settle_seconds": settings.settle_seconds}
     graph = dg.Definitions(
         assets=build_assets(plan, days_per_run=days_per_run, progress=progress or _ignore),
-        sensors=[stale_sensor(plan.sequences, days_per_run=days_per_run)],
+        sensors=[
+            stale_sensor(plan.sequences, **again),
+            *unsealed_sensor(plan, **again),
+        ],
         resources={"platform": platform_resource(settings), "duckdb": lake_duckdb(settings)},
         # A process per step would cost 1.5 s each; one process also opens the lake once.
         executor=dg.in_process_executor,
     )
     jobs = [sequence_definitions(sequence) for sequence in plan.sequences.values()]
-    return dg.Definitions.merge(graph, *jobs, maintenance_definitions())
+    streams = stream_definitions(plan, settings)
+    return dg.Definitions.merge(graph, *jobs, streams, maintenance_definitions())
 
 
 @dg.definitions

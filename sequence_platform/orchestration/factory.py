@@ -53,7 +53,7 @@ def build_assets(plan: Plan, *, days_per_run: int, progress: Progress) -> Assets
             return daily_partitions(plan.start_of(item))
 
         return [
-            *(raw_spec(event) for event in plan.events.values()),
+            *(raw_spec(event, days(event)) for event in plan.events.values()),
             *(_enrichment(item, progress) for item in plan.enrichments.values()),
             *(_enriched(item, days(item), policy, progress) for item in plan.events.values()),
             *(_sequence(item, days(item), policy, progress) for item in plan.sequences.values()),
@@ -78,11 +78,11 @@ def _enriched(
     event: EventPlan, days: Days, policy: dg.BackfillPolicy, progress: Progress
 ) -> dg.AssetsDefinition | dg.AssetSpec:
     spec = enriched_spec(event, days)
-    if event.definition.batch is None:
-        return spec  # without history the stream fills it: Dagster shows it and does not build it
+    if event.definition.batch is None and event.definition.log is None:
+        return spec
 
     def build(platform: Platform, day: date) -> Report:
-        source = platform.source_of(event.name)
+        source = platform.history_of(event.name)
         return build_events(platform.lake, source, event, day, platform.clock)
 
     return _daily(spec, ENRICHED_CHECKS, policy, build, progress)

@@ -1,11 +1,16 @@
-"""A sensor that asks for sequence days whose events changed since they were built."""
+"""Sensors that ask for days to be built again: stale sequences, unsealed days of streams.
+
+A change is acted upon day by day once it stood still, so that a day that streams still fill does
+not keep others waiting.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 
 import dagster as dg
+import polars as pl
 
 from sequence_platform.orchestration.keys import (
     DAY,
@@ -15,13 +20,10 @@ from sequence_platform.orchestration.keys import (
     range_tags,
     sequence_key,
 )
-from sequence_platform.plan.plan import SequencePlan
+from sequence_platform.plan.plan import EventPlan, Plan, SequencePlan
 from sequence_platform.ports import Lake
-from sequence_platform.runtimes.batch import stale_days
-from sequence_platform.wiring import Platform
-
-SETTLE_SECONDS = 60
-"""A change is acted upon when it stood still between two ticks: a burst of them is one run."""
+from sequence_platform.runtimes.batch import stale_days, unsealed_days
+from sequence_platform.wiring import Platform, streamed_events
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -33,7 +35,7 @@ IN_FLIGHT = [
 
 
 def stale_sensor(
-    sequences: Mapping[str, SequencePlan], *, days_per_run: int
+    sequences: Mapping[str, SequencePlan], *, days_per_run: int, settle_seconds: int
 ) -> dg.SensorDefinition:
     """Return the sensor over all sequences; it starts stopped.
 
@@ -45,23 +47,19 @@ def stale_sensor(
     @dg.sensor(
         name="stale_sequences",
         asset_selection=dg.AssetSelection.assets(*keys),
-        minimum_interval_seconds=SETTLE_SECONDS,
+        minimum_interval_seconds=settle_seconds,
         description="Rebuilds sequence days whose events changed since they were built.",
     )
     def stale_sequences(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult:
-        seen_before = set(json.loads(context.cursor or "[]"))
         runs = context.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
-        requests = [
-            request
+        stale = {
+            sequence.table: _stale(platform.lake, sequence)
             for sequence in sequences.values()
             if not any(_touches(run, sequence, sequences.values()) for run in runs)
-            for request in _requests(platform.lake, sequence, days_per_run)
-        ]
-        settled = [request for request in requests if request.run_key in seen_before]
-        cursor = json.dumps(sorted(str(request.run_key) for request in requests))
-        return dg.SensorResult(run_requests=settled, cursor=cursor)
+        }
+        return _settled(context.cursor, stale, sequence_key, days_per_run)
 
     return stale_sequences
 
@@ -83,25 +81,102 @@ def contiguous(days: Iterable[date], most: int) -> Iterator[tuple[date, date]]:
         yield start, end
 
 
-def _requests(lake: Lake, sequence: SequencePlan, days_per_run: int) -> Iterator[dg.RunRequest]:
-    for start, end in contiguous(stale_days(lake, sequence), days_per_run):
-        inputs = _inputs(lake, sequence, start, end)
-        yield dg.RunRequest(
-            run_key=f"{sequence.table}:{start}:{end}:{inputs}",
-            asset_selection=[sequence_key(sequence.table)],
-            tags=range_tags(start, end),
+def unsealed_sensor(
+    plan: Plan, *, days_per_run: int, settle_seconds: int
+) -> list[dg.SensorDefinition]:
+    """Return the sensor that seals days of event types with a log; it starts stopped."""
+    events = streamed_events(plan)
+    if not events:
+        return []
+    keys = [enriched_key(event.table) for event in events.values()]
+
+    @dg.sensor(
+        name="unsealed_days",
+        asset_selection=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=settle_seconds,
+        description="Seals days whose allowed lateness is over: joins what the log and the batch "
+        "source brought, and again when late events came.",
+    )
+    def unsealed_days_(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.SensorResult:
+        runs = context.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
+        sequences = plan.sequences.values()
+        unsealed = {
+            event.table: _unsealed(platform, event)
+            for event in events.values()
+            if not any(_builds(run, {event.table}, sequences) for run in runs)
+        }
+        return _settled(context.cursor, unsealed, enriched_key, days_per_run)
+
+    return [unsealed_days_]
+
+
+Stamps = Mapping[date, str]
+"""By day that is asked for, what tells its present state from another."""
+
+
+def _settled(
+    cursor: str | None,
+    wanted: Mapping[str, Stamps],
+    key_of: Callable[[str], dg.AssetKey],
+    days_per_run: int,
+) -> dg.SensorResult:
+    """Return requests for the days that stood still since the last tick."""
+    stored = json.loads(cursor or "{}")
+    before: dict[str, dict[str, str]] = stored if isinstance(stored, dict) else {}
+    now = {
+        table: {day.isoformat(): stamp for day, stamp in stamps.items()}
+        for table, stamps in wanted.items()
+    }
+    requests = []
+    for table, stamps in wanted.items():
+        still = [
+            day
+            for day, stamp in stamps.items()
+            if before.get(table, {}).get(day.isoformat()) == stamp
+        ]
+        for start, end in contiguous(still, days_per_run):
+            within = [stamps[day] for day in still if start <= day < end]
+            digest = hashlib.sha256(json.dumps(within).encode()).hexdigest()[:16]
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{table}:{start}:{end}:{digest}",
+                    asset_selection=[key_of(table)],
+                    tags=range_tags(start, end),
+                )
+            )
+    return dg.SensorResult(run_requests=requests, cursor=json.dumps(now, sort_keys=True))
+
+
+def _unsealed(platform: Platform, event: EventPlan) -> Stamps:
+    ledger = platform.lake.ledger(f"enriched.{event.table}")
+    versions = dict(ledger.select("day", "version").iter_rows())
+    days = unsealed_days(platform.lake, event, platform.clock)
+    return {day: f"{event.fingerprint}:{versions[day]}" for day in days}
+
+
+def _stale(lake: Lake, sequence: SequencePlan) -> Stamps:
+    """Return stale days, each with a hash of the definition and of all that it reads."""
+    days = stale_days(lake, sequence)
+    if not days:
+        return {}
+    reach = days_before(sequence.lookback) * DAY
+    ledgers = [
+        lake.ledger(f"enriched.{event.table}", (days[0] - reach, days[-1] + DAY))
+        for event in sequence.events
+    ]
+    content = pl.concat(ledgers).select("table_name", "day", "content_hash").sort(pl.all())
+    return {
+        day: _digest(
+            sequence.fingerprint, content.filter(pl.col("day").is_between(day - reach, day)).rows()
         )
+        for day in days
+    }
 
 
-def _inputs(lake: Lake, sequence: SequencePlan, start: date, end: date) -> str:
-    """Return a hash of the definition and of the versions of all partitions that the days read."""
-    digest = hashlib.sha256(sequence.fingerprint.encode())
-    window = (start - days_before(sequence.lookback) * DAY, end)
-    for event in sequence.events:
-        ledger = lake.ledger(f"enriched.{event.table}", window).sort("day")
-        rows = ledger.select("table_name", "day", "content_hash").rows()
-        digest.update(json.dumps(rows, default=str).encode())
-    return digest.hexdigest()[:16]
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
 def _touches(run: dg.DagsterRun, sequence: SequencePlan, others: Iterable[SequencePlan]) -> bool:
@@ -110,8 +185,15 @@ def _touches(run: dg.DagsterRun, sequence: SequencePlan, others: Iterable[Sequen
     if run.asset_selection is not None:
         keys = {sequence_key(sequence.table), *(enriched_key(table) for table in tables)}
         return bool(keys & run.asset_selection)
+    return run.job_name == job_name(sequence.table) or _builds(run, tables, others)
+
+
+def _builds(run: dg.DagsterRun, tables: set[str], sequences: Iterable[SequencePlan]) -> bool:
+    """Return whether a run builds one of some enriched tables."""
+    if run.asset_selection is not None:
+        return bool({enriched_key(table) for table in tables} & run.asset_selection)
     return run.job_name in {
-        job_name(other.table)
-        for other in others
-        if other is sequence or tables & {event.table for event in other.events}
+        job_name(sequence.table)
+        for sequence in sequences
+        if tables & {event.table for event in sequence.events}
     }

@@ -26,21 +26,28 @@ from sequence_platform.orchestration.keys import (
     sequence_key,
 )
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan
+from sequence_platform.plan.tables import raw_table
 
 RUN_TIME = timedelta(hours=6)
 """How long after it could be built a day may take to be there before it counts as late."""
 
 
-def raw_spec(event: EventPlan) -> dg.AssetSpec:
-    """Return an event type's source, which Dagster shows and does not build."""
-    source = event.definition.batch or event.definition.log
+def raw_spec(event: EventPlan, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+    """Return an event type's source, which Dagster shows and does not build.
+
+    What its log brings is a table, by day of event_time, that streaming runs report on.
+    """
+    log, batch = event.definition.log, event.definition.batch
+    sources = [source for source in (batch, log) if source is not None]
+    table = {"dagster/table_name": raw_table(event).name} if log else {}
     return dg.AssetSpec(
         raw_key(event.name),
-        description=f"Source of {event.name}: {_source_text(source)}",
+        description=f"Source of {event.name}: {', and '.join(map(_source_text, sources))}",
         group_name="raw",
-        kinds={_source_kind(source)},
+        kinds={_source_kind(source) for source in sources},
         owners=[event.definition.owner],
-        metadata={"dagster/column_schema": columns.raw_columns(event.raw_schema)},
+        partitions_def=partitions if log else None,
+        metadata={"dagster/column_schema": columns.raw_columns(event.raw_schema)} | table,
     )
 
 

@@ -215,6 +215,17 @@ def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
     ]
 
 
+def unsealed_days(lake: Lake, event: EventPlan, clock: Clock) -> list[date]:
+    """Return days whose allowed lateness is over and that the log changed since they were sealed.
+
+    Also those that were never sealed.
+    """
+    settled = (clock.now() - event.definition.allowed_lateness).date()
+    ledger = lake.ledger(enriched_table(event).name)
+    open_ = ledger.filter(pl.col("state") != "sealed", pl.col("day") < settled)
+    return open_["day"].sort().to_list()
+
+
 def _received(
     lake: Lake, source: BatchSource | None, event: EventPlan, day: date
 ) -> Iterator[RawBatch]:

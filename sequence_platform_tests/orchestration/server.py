@@ -30,6 +30,14 @@ LOADED = """{ workspaceOrError { ... on Workspace { locationEntries {
 LAUNCH = """mutation ($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+START_SENSOR = """mutation ($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) {
+    __typename ... on PythonError { message } ... on SensorNotFoundError { message } } }"""
+REPOSITORIES = """{ repositoriesOrError { ... on RepositoryConnection {
+  nodes { name location { name } } } } }"""
+TERMINATE = """mutation ($run: String!) {
+  terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
+    __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
 STATUS = """query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status error { message } } } }"""
 
@@ -69,6 +77,22 @@ class DagsterServer:
         wait_until(lambda: self.backfill_status(backfill) in ENDED, seconds, f"backfill {backfill}")
         return self.backfill_status(backfill)
 
+    def start_sensor(self, name: str) -> None:
+        """Switch a sensor on, as in the UI."""
+        [repository] = self.query(REPOSITORIES)["repositoriesOrError"]["nodes"]
+        selector = {
+            "repositoryName": repository["name"],
+            "repositoryLocationName": repository["location"]["name"],
+            "sensorName": name,
+        }
+        started = self.query(START_SENSOR, selector=selector)["startSensor"]
+        assert started["__typename"] == "Sensor", started
+
+    def terminate(self, run_id: str) -> None:
+        """End a run, as in the UI."""
+        ended = self.query(TERMINATE, run=run_id)["terminateRun"]
+        assert ended["__typename"] == "TerminateRunSuccess", ended
+
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
         """Open the same instance from here, to look at runs and events."""
@@ -97,7 +121,12 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         "SEQUENCE_PLATFORM_HOME": str(settings.home),
         "SEQUENCE_PLATFORM_DEFINITIONS": str(settings.definitions),
         "SEQUENCE_PLATFORM_SOURCE_ROOT": str(settings.source_root),
+        "SEQUENCE_PLATFORM_LOG": settings.log_url,
         "SEQUENCE_PLATFORM_PARTITIONS_PER_RUN": str(settings.partitions_per_run),
+        "SEQUENCE_PLATFORM_STREAM_FLUSH_SECONDS": str(settings.stream_flush_seconds),
+        "SEQUENCE_PLATFORM_STREAM_LEASE_MINUTES": str(settings.stream_lease_minutes),
+        "SEQUENCE_PLATFORM_STREAM_SHARDS": str(settings.stream_shards),
+        "SEQUENCE_PLATFORM_SETTLE_SECONDS": str(settings.settle_seconds),
     }
 
 

@@ -160,7 +160,7 @@ def test_the_job_of_a_sequence_builds_its_whole_upstream_graph(definitions: dg.D
     }
 
 
-def test_an_event_type_with_only_a_log_is_shown_but_not_built(project: Project) -> None:
+def test_an_event_type_with_only_a_log_is_built_from_what_the_log_brought(project: Project) -> None:
     text = DEFINITIONS.replace('batch=Files("saves/{day}.ndjson")', 'log=Log("saves")')
     text = text.replace("Files, Sequence", "Files, Log, Sequence")
     (project.settings.definitions / "feed.py").write_text(text)
@@ -168,7 +168,14 @@ def test_an_event_type_with_only_a_log_is_shown_but_not_built(project: Project) 
     assert definitions.resolve_asset_graph().external_asset_keys == {
         dg.AssetKey(["raw", "click"]),
         dg.AssetKey(["raw", "save"]),
-        dg.AssetKey(["enriched", "save"]),
+    }
+    raw = definitions.resolve_asset_graph().get(dg.AssetKey(["raw", "save"]))
+    assert isinstance(raw.partitions_def, dg.DailyPartitionsDefinition)
+    assert {job.name for job in definitions.jobs or ()} >= {"stream_events"}
+    assert {sensor.name for sensor in definitions.sensors or ()} == {
+        "stale_sequences",
+        "stream_supervisor",
+        "unsealed_days",
     }
 
 
