@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "sequence-platform"
 
 
 class Settings(BaseSettings):
@@ -44,6 +50,10 @@ class Settings(BaseSettings):
         "",
         description="Brokers, if no log is given.",
         validation_alias=AliasChoices("kafka_bootstrap_servers", "KAFKA_BOOTSTRAP_SERVERS"),
+    )
+    cache: Path = Field(
+        default_factory=_cache,
+        description="Folder of what was downloaded, such as Kafka's jars.",
     )
     memory_limit_mb: int = Field(1024, ge=128, description="Memory of DuckDB in one process.")
     threads: int = Field(2, ge=1, description="Threads of DuckDB in one process.")

@@ -112,7 +112,14 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
 @contextmanager
 def open_log(settings: Settings) -> Iterator[EventLog]:
     """Open the log of these settings for reading, and close it at the end."""
-    log = JsonlLog(_log_folder(settings))
+    kind, address = _log_address(settings)
+    log: EventLog
+    if kind == "kafka":
+        from sequence_platform.sources.kafka_log import KafkaLog  # noqa: PLC0415 - slow to import
+
+        log = KafkaLog(address, _kafka_settings(settings))
+    else:
+        log = JsonlLog(Path(address))
     try:
         yield log
     finally:
@@ -122,15 +129,27 @@ def open_log(settings: Settings) -> Iterator[EventLog]:
 @contextmanager
 def open_log_writer(settings: Settings) -> Iterator[LogWriter]:
     """Open the log of these settings for appending, and close it at the end."""
-    writer = JsonlLogWriter(_log_folder(settings))
+    kind, address = _log_address(settings)
+    writer: LogWriter
+    if kind == "kafka":
+        from sequence_platform.sources.kafka_log import KafkaLogWriter  # noqa: PLC0415 - likewise
+
+        writer = KafkaLogWriter(address, _kafka_settings(settings))
+    else:
+        writer = JsonlLogWriter(Path(address))
     try:
         yield writer
     finally:
         writer.close()
 
 
-def _log_folder(settings: Settings) -> Path:
-    return Path(settings.log_url.removeprefix("jsonl:").removeprefix("//")).absolute()
+def _log_address(settings: Settings) -> tuple[str, str]:
+    kind, _, address = settings.log_url.partition(":")
+    return kind, address.removeprefix("//")
+
+
+def _kafka_settings(settings: Settings) -> dict[str, str]:
+    return {name.lower(): value.get_secret_value() for name, value in settings.kafka.items()}
 
 
 @contextmanager

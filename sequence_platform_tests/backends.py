@@ -5,25 +5,30 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import duckdb
 import fsspec  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow as pa
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.errors import TopicAlreadyExistsError
 
 from sequence_platform.definition import Files, Table
 from sequence_platform.ports import BatchSource
 from sequence_platform.ports.log import LogPartition
 from sequence_platform.sources.files import FileSource
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
+from sequence_platform.sources.kafka_log import KafkaLog, KafkaLogWriter
 from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, MemoryTopics
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
 from sequence_platform.stores.ducklake.connection import load_extensions
-from sequence_platform_tests.conformance.log_places import MakePlace
+from sequence_platform_tests.conformance.log_places import PATIENCE_SECONDS, MakePlace
 from sequence_platform_tests.conformance.source_rows import (
     POSSIBLE,
     SCHEMA,
@@ -31,6 +36,7 @@ from sequence_platform_tests.conformance.source_rows import (
     by_file_day,
     event_times,
 )
+from sequence_platform_tests.kafka import kafka_servers
 from sequence_platform_tests.postgres import postgres_database
 
 
@@ -215,7 +221,53 @@ class JsonlPlace:
         return ["jsonl", str(self.root), topic, str(count)]
 
 
+@dataclass(frozen=True, slots=True)
+class KafkaPlace:
+    """A Kafka that tests share: each has topics of its own."""
+
+    servers: str
+
+    def open(self) -> KafkaLog:
+        return KafkaLog(self.servers)
+
+    def writer(self) -> KafkaLogWriter:
+        return KafkaLogWriter(self.servers)
+
+    def expire(self, at: LogPartition, first: int) -> None:
+        with closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
+            admin.delete_records({TopicPartition(*at): first})
+
+    def recreate(self, topic: str, partitions: int) -> None:
+        with closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
+            admin.delete_topics([topic])
+            wanted = {topic: {"num_partitions": partitions, "replication_factor": -1}}
+            deadline = monotonic() + PATIENCE_SECONDS
+            while monotonic() < deadline:
+                with suppress(TopicAlreadyExistsError):  # it is still being deleted
+                    admin.create_topics(wanted)
+                    admin.wait_for_topics([topic])
+                    return
+
+    def add_partition(self, topic: str) -> None:
+        with closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
+            admin.create_partitions({topic: 2})
+
+    def skip(self, at: LogPartition) -> None:
+        """Abort a transaction: its message and its end take two offsets."""
+        with closing(
+            KafkaProducer(bootstrap_servers=self.servers, transactional_id=at.topic)
+        ) as producer:
+            producer.init_transactions()
+            producer.begin_transaction()
+            producer.send(at.topic, b"aborted", partition=at.partition).get(timeout=30)
+            producer.abort_transaction()
+
+    def command(self, topic: str, count: int) -> Sequence[str]:
+        return ["kafka", self.servers, topic, str(count)]
+
+
 LOGS: Mapping[str, MakePlace] = {
     "jsonl": lambda folder: JsonlPlace(folder / "log"),
+    "kafka": lambda _: KafkaPlace(kafka_servers()),
     "memory": lambda _: MemoryPlace(),
 }

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sequence_platform.cli.data_commands import export_git, generate_shop
 from sequence_platform.cli.definition_commands import check, compile_, diff, explain, publish
 from sequence_platform.cli.demo import demo
+from sequence_platform.cli.dev_commands import dev
 from sequence_platform.cli.lake_commands import backfill, maintain, settings, show, status
 from sequence_platform.cli.stream_commands import dead_letters, stream
 from sequence_platform.errors import SequencePlatformError
@@ -53,6 +54,7 @@ for command in (
     maintain,
     settings,
     demo,
+    dev,
     generate_shop,
     export_git,
 ):

@@ -1,0 +1,1 @@
+"""What developers and tests run that production has elsewhere: a Kafka of one's own."""
