@@ -13,13 +13,16 @@ EXTRAS := dev,notebook
 BIN := .venv/bin
 VENV := .venv/.installed
 
-.PHONY: help demo ui notebook test quick check static fmt fmt-check lint types arch coverage bench constraints clean
+.PHONY: help demo demo-kafka ui notebook test quick check static fmt fmt-check lint types arch coverage bench constraints clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV) ## Generate a month of shop events, build it through Dagster and show what came out
+demo: $(VENV) ## Generate a month of shop events, build it through Dagster, stream live ones, show all
 	$(BIN)/sequence-platform demo $(ARGS)
+
+demo-kafka: $(VENV) ## The same, its live events through a Kafka that is started for it
+	$(BIN)/sequence-platform demo --kafka $(ARGS)
 
 ui: $(VENV) ## Open the Dagster UI on what was built (PORT=3000)
 	@home="$${SEQUENCE_PLATFORM_HOME:-.sequence_platform}/dagster"; mkdir -p "$$home"; \

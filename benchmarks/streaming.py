@@ -211,7 +211,8 @@ def latency(console: Console, servers: str, seconds: float, flush_seconds: float
     """Measure from produced to readable, at 1,000 messages a second."""
     topic = f"latency-{time.time_ns()}"
     live = compile_plan([Located("benchmark", EventType(**live_fields(topic)))])  # type: ignore[arg-type] # fields of an event type
-    stop, ages = threading.Event(), []
+    stop = threading.Event()
+    ages: list[float] = []
 
     def tell(report: StreamReport) -> None:
         flushed = report.flushed

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 from rich import box
 from rich.table import Table
 
 from sequence_platform.catalog import load_plan
 from sequence_platform.cli.console import open_console
+from sequence_platform.cli.demo_stream import stream_live
+from sequence_platform.cli.dev_commands import running_kafka
 from sequence_platform.cli.lake_commands import run_backfill
 from sequence_platform.cli.progress import counting
 from sequence_platform.cli.tables import sequence_table
@@ -41,10 +45,23 @@ NEXT = (
 @click.option(
     "--days", type=click.IntRange(1, 30), default=30, show_default=True, help="Days of events."
 )
+@click.option(
+    "--live-seconds",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    help="How long live events are streamed after that; 0 for not at all.",
+)
+@click.option("--kafka", is_flag=True, help="Through a Kafka that is started for it.")
 @click.option("--seed", default=7, show_default=True, help="The same seed makes the same events.")
 @click.pass_obj
-def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:
-    """Generate a month of shop events, build it through Dagster and show what came out."""
+def demo(
+    settings: Settings, *, events: int, days: int, live_seconds: float, kafka: bool, seed: int
+) -> None:
+    """Generate a month of shop events, build it through Dagster and show what came out.
+
+    Then stream live events, through JSONL files unless KAFKA_BOOTSTRAP_SERVERS names a Kafka.
+    """
     console = open_console()
     load_plan(settings.definitions)  # problems end the demo before it writes anything
     folder = settings.source_root / "data" / "shop"
@@ -65,6 +82,10 @@ def demo(settings: Settings, *, events: int, days: int, seed: int) -> None:
     entity = _talkative_user(settings)
     shown = read_sequences(SEQUENCES[0], entities=[entity], columns=SHOWN, settings=settings)
     console.print(sequence_table(shown, limit=12))
+    if live_seconds:
+        broker = running_kafka(console, settings, settings.home / "kafka")
+        with broker if kafka else nullcontext(settings) as place:
+            stream_live(console, place, folder, made.last_day, entity, live_seconds)
     table = Table("next", "", box=box.SIMPLE, show_edge=False)
     for command, meaning in NEXT:
         table.add_row(command.format(command=COMMAND, entity=entity), meaning)

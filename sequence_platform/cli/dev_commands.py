@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
 import click
+from rich.console import Console
 
 from sequence_platform.cli.console import open_console
 from sequence_platform.dev.kafka_broker import KafkaBroker
@@ -35,16 +38,25 @@ def kafka(settings: Settings, data: Path | None, port: int) -> None:
     The first time, Maven fetches some 45 MB of jars.
     """
     console = open_console()
+    with running_kafka(console, settings, data or settings.home / "kafka", port=port) as place:
+        console.print(f"export KAFKA_BOOTSTRAP_SERVERS={place.log.removeprefix('kafka://')}")
+        console.print("Ctrl-C ends it", style="dim")
+        _wait_for_end()
+
+
+@contextmanager
+def running_kafka(
+    console: Console, settings: Settings, data: Path, *, port: int = 0
+) -> Iterator[Settings]:
+    """Run a broker until the end of the block; yield the settings with it as the log."""
     console.print("Kafka comes up; the first time, Maven fetches it", style="dim")
     with console.status("Kafka's jars") as status:
         jars = ensure_jars(settings.cache, lambda name: status.update(f"fetching {name}"))
         status.update("starting Kafka")
-        broker = KafkaBroker(jars, data or settings.home / "kafka", port=port)
+        broker = KafkaBroker(jars, data, port=port)
         broker.start()
     try:
-        console.print(f"export KAFKA_BOOTSTRAP_SERVERS={broker.address}")
-        console.print("Ctrl-C ends it", style="dim")
-        _wait_for_end()
+        yield settings.model_copy(update={"log": f"kafka://{broker.address}"})
     finally:
         broker.stop()
 
