@@ -21,7 +21,7 @@ from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EventPlan, Plan
 from sequence_platform.plan.tables import all_tables
 from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter
-from sequence_platform.runtimes.publishing import publish
+from sequence_platform.runtimes.publishing import ensure_published, publish
 from sequence_platform.settings import Settings
 from sequence_platform.sources.files import FileSource
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
@@ -37,6 +37,10 @@ class Platform:
     lake: Lake
     clock: Clock
     settings: Settings
+
+    def ensure_published(self) -> None:
+        """Raise StateMismatchError if other definitions were published meanwhile."""
+        ensure_published(self.lake, self.plan)
 
     def history_of(self, name: str) -> BatchSource | None:
         """Return the batch source of an event type, or None if it has only a log."""

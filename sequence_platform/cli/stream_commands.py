@@ -93,6 +93,7 @@ def stream(
         worker = StreamWorker(
             log, platform.lake, events, platform.clock,
             shard=shard, pace=pace, tell=lambda report: _tell(console, report),
+            ensure=platform.ensure_published,
         )  # fmt: skip
         worker.run(stop, until_caught_up=until_caught_up)
 

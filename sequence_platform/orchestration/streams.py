@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from sequence_platform.clock import SystemClock
+from sequence_platform.errors import LogPositionError, StateMismatchError
 from sequence_platform.orchestration.keys import daily_partitions
 from sequence_platform.orchestration.sensors import IN_FLIGHT
 from sequence_platform.orchestration.stream_reports import StreamReporter
@@ -100,8 +101,13 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
                     shard=shard,
                     pace=pace,
                     tell=tell,
+                    ensure=platform.ensure_published,
                 )
                 worker.run(stop)
+        except StateMismatchError as error:
+            if isinstance(error, LogPositionError):
+                raise
+            context.log.info("a successor goes on by other definitions: %s", error)
         finally:
             timer.cancel()
             reporter.finish(lag)

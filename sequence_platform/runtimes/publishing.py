@@ -49,3 +49,20 @@ def publish(
         # Somebody published meanwhile: judge anew.
         return publish(lake, plan, clock, accept_breaking=accept_breaking)
     return changes
+
+
+def ensure_published(lake: LakeKeeper, plan: Plan) -> None:
+    """Raise unless a plan is the published one: who runs for long asks now and then.
+
+    Raises:
+        StateMismatchError: other definitions were published meanwhile.
+    """
+    current = lake.published()
+    mine = dump_manifest(build_manifest(plan))
+    if current != mine:
+        raise StateMismatchError(
+            "other definitions were published meanwhile",
+            found="none" if current is None else manifest_id(load_manifest(current)),
+            expected=manifest_id(load_manifest(mine)),
+            next_step="start again: it then works by the definitions of now",
+        )

@@ -92,6 +92,8 @@ class StreamWorker:
         pace: How much at a time.
         tell: Is told of every flush, of trouble, and every ``look_seconds`` of being alive; called
             by the thread that runs the worker.
+        ensure: Is asked every ``look_seconds``; what it raises ends the worker, which then commits
+            nothing more.
     """
 
     def __init__(  # noqa: PLR0913 - what is read, where it goes, and how
@@ -104,12 +106,14 @@ class StreamWorker:
         shard: Shard | None = None,
         pace: Pace | None = None,
         tell: Tell | None = None,
+        ensure: Callable[[], None] | None = None,
     ) -> None:
         plans = list(events)
         self._reader = Reader(log, lake, plans, shard or Shard())
         self._sinks = {event.name: LakeSink(lake, event, clock) for event in plans}
         self._pace = pace or Pace()
         self._tell = tell or _tell_nobody
+        self._ensure = ensure or _ensure_nothing
         self._news: SimpleQueue[Flushed | str] = SimpleQueue()
         self._committed: dict[tuple[str, LogPartition], int] = {}
         self._lag: dict[str, int] = {}
@@ -198,6 +202,7 @@ class StreamWorker:
         found: list[bool] = []
 
         def look() -> None:
+            self._ensure()
             self._lag = self._reader.lag(self._committed)
             found.append(self._reader.has_more())
 
@@ -249,6 +254,10 @@ class StreamWorker:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.retryable
+
+
+def _ensure_nothing() -> None:
+    """Let it go on."""
 
 
 def _tell_nobody(_: StreamReport) -> None:
