@@ -214,6 +214,10 @@ class LakeAppender(Protocol):
         """
         ...
 
+    def discard(self, staged: Iterable[Staged]) -> None:
+        """Remove staged rows that nobody will commit."""
+        ...
+
     def offsets(self, raw: TableSpec) -> pl.DataFrame:
         """Return how far the log was read into a raw table, by topic and partition.
 

@@ -24,6 +24,7 @@ from sequence_platform.ports import (
     LogBatch,
     OffsetMove,
     PartitionState,
+    Staged,
 )
 from sequence_platform.runtimes.streaming.received import Received, receive
 
@@ -137,14 +138,13 @@ class LakeSink:
     def _commit(
         self, batches: Sequence[LogBatch], received: Received, moves: Moves, replayed: pl.DataFrame
     ) -> Flushed:
-        new = _by_day(received.enriched)
+        new, raw = _by_day(received.enriched), _raw_by_day(received.raw)
         versions = self._versions(list(new))
         amended = self._amended(new)
-        raw = _raw_by_day(received.raw)
-        now = self._clock.now()
+        staged = self._stage(raw, amended)
         days = tuple(
-            self._append_of(day, raw[day], amended[day], new[day], versions.get(day, 0))
-            for day in sorted(new)
+            self._append_of(day, staged[day], amended[day], part, versions.get(day, 0))
+            for day, part in new.items()
         )
         appended = self._lake.append(
             Append(
@@ -155,7 +155,7 @@ class LakeSink:
                 dead=received.dead,
                 replayed=replayed,
                 fingerprint=self._event.fingerprint,
-                committed_at=now,
+                committed_at=self._clock.now(),
             )
         )
         return self._flushed(batches, received, appended, days, tuple(moves))
@@ -163,15 +163,15 @@ class LakeSink:
     def _versions(self, days: Sequence[date]) -> dict[date, int]:
         if not days:
             return {}
-        span = (min(days), max(days) + timedelta(days=1))
+        span = (days[0], days[-1] + timedelta(days=1))
         ledger = self._lake.ledger(self._enriched.name, span)
         return dict(ledger.select("day", "version").iter_rows())
 
     def _amended(self, new: Mapping[date, Enriched]) -> dict[date, Amended]:
-        days = sorted(new)
-        keys = pl.concat([keys_of(part) for part in new.values()]).unique() if new else None
-        if keys is None:
+        """Weigh the new rows of each day against what it holds of the same keys."""
+        if not new:
             return {}
+        days, keys = list(new), pl.concat([keys_of(part) for part in new.values()]).unique()
         stored = self._lake.read_keys(self._enriched, days, keys)
         rejected = self._rejected_before(days, keys)
         return {
@@ -186,23 +186,41 @@ class LakeSink:
 
     def _rejected_before(self, days: Sequence[date], keys: pl.DataFrame) -> pl.DataFrame:
         """Return earlier messages of these keys that were rejected: such a one may still win."""
-        none = Enriched.empty(self._event).rejected
-        if not may_reject(self._event):
-            return none
-        before = self._lake.read_keys(self._raw, days, keys)
-        if before.is_empty():
-            return none
-        again = received_rows(self._event, before)
-        return enrich_by(self._event, again, self._read_lookup).rejected
+        if may_reject(self._event):
+            before = self._lake.read_keys(self._raw, days, keys)
+            if not before.is_empty():
+                again = received_rows(self._event, before)
+                return enrich_by(self._event, again, self._read_lookup).rejected
+        return Enriched.empty(self._event).rejected
+
+    def _stage(
+        self, raw: Mapping[date, pl.DataFrame], amended: Mapping[date, Amended]
+    ) -> dict[date, tuple[Staged, Staged]]:
+        """Write the raw and enriched rows of each day; all of them, or none are left."""
+        done: list[Staged] = []
+        try:
+            for day, change in amended.items():
+                done.append(self._lake.stage(self._raw, day, [raw[day].sort(self._raw.sort_by)]))
+                done.append(self._lake.stage(self._enriched, day, [change.added]))
+        except BaseException:
+            self._lake.discard(done)
+            raise
+        return dict(zip(amended, zip(done[::2], done[1::2], strict=True), strict=True))
 
     def _append_of(
-        self, day: date, raw: pl.DataFrame, amended: Amended, new: Enriched, version: int
+        self,
+        day: date,
+        staged: tuple[Staged, Staged],
+        amended: Amended,
+        new: Enriched,
+        version: int,
     ) -> DayAppend:
         times = [new.rows["arrival_time"].max(), new.rejected["arrival_time"].max()]
+        raw, rows = staged
         return DayAppend(
             day=day,
-            raw=self._lake.stage(self._raw, day, [raw.sort(self._raw.sort_by)]),
-            rows=self._lake.stage(self._enriched, day, [amended.added]),
+            raw=raw,
+            rows=rows,
             removed=amended.removed,
             counts=Counts(
                 received=amended.received,

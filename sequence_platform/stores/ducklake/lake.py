@@ -31,7 +31,7 @@ from sequence_platform.stores.ducklake.maintenance import maintain
 from sequence_platform.stores.ducklake.scan import FileCache
 from sequence_platform.stores.ducklake.schema import ensure_tables
 from sequence_platform.stores.ducklake.session import Session
-from sequence_platform.stores.ducklake.stage import stage
+from sequence_platform.stores.ducklake.stage import remove, stage
 
 
 class DuckLakeLake:
@@ -98,6 +98,10 @@ class DuckLakeLake:
     def append(self, append: Append) -> Appended:
         """Add what a stream brought, in one transaction."""
         return append_rows(self._session, append)
+
+    def discard(self, staged: Iterable[Staged]) -> None:
+        """Remove staged rows that nobody will commit."""
+        remove(self._session, (path for part in staged for path in part.files))
 
     def offsets(self, raw: TableSpec) -> pl.DataFrame:
         """Return how far the log was read into a raw table."""
