@@ -21,8 +21,10 @@ USUAL = {
     "buffer_memory": 256 << 20,
     "max_request_size": 64 << 20,
     "max_block_ms": 10_000,
-    "delivery_timeout_ms": 60_000,
+    "delivery_timeout_ms": 40_000,
 }
+FLUSH_SECONDS = 45.0
+"""A partition without a leader is waited for longer than that, for ever by kafka-python 3.0.12."""
 
 
 class KafkaLogWriter:
@@ -58,7 +60,7 @@ class KafkaLogWriter:
                         )
                         for value, key in batch
                     ]
-                    self._producer.flush()
+                    self._producer.flush(timeout=FLUSH_SECONDS)
                     for future in sent:
                         future.get(timeout=0)
             except Exception:
