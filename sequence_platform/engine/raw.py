@@ -31,9 +31,4 @@ def raw_rows(event: EventPlan, frame: pl.DataFrame, messages: pl.DataFrame) -> p
 
 def received_rows(event: EventPlan, rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows of the raw table in the event type's raw schema, as they came."""
-    return rows.select(
-        pl.col(name).cast(dtype)
-        if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None
-        else pl.col(name).dt.convert_time_zone(dtype.time_zone).dt.cast_time_unit(dtype.time_unit)
-        for name, dtype in event.raw_schema.items()
-    )
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in event.raw_schema.items())

@@ -27,10 +27,10 @@ def storage_fault(dtype: pl.DataType) -> str:  # noqa: PLR0911 - one case a kind
         case pl.Time():
             return "say it as a number of microseconds: pl.col(...).cast(pl.Int64) // 1000"
         case pl.List() | pl.Array():
-            return storage_fault(_instance(dtype.inner))
+            return storage_fault(instance(dtype.inner))
         case pl.Struct():
             return next(
-                (text for field in dtype.fields if (text := storage_fault(_instance(field.dtype)))),
+                (text for field in dtype.fields if (text := storage_fault(instance(field.dtype)))),
                 "",
             )
         case pl.Categorical() | pl.Enum():
@@ -52,5 +52,6 @@ def stored(dtype: pl.DataType) -> pl.DataType:
             return dtype
 
 
-def _instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
+def instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
+    """Return a type that may be said by its class alone, as pl.Int64 within a List."""
     return dtype() if isinstance(dtype, type) else dtype

@@ -20,6 +20,7 @@ from sequence_platform.plan.plan import (
     Plan,
     SequencePlan,
 )
+from sequence_platform.plan.storage import instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,17 @@ def raw_table(event: EventPlan) -> TableSpec:
 
 def raw_stored(dtype: pl.DataType) -> pl.DataType:
     """Return the type in which a raw column is kept: times in microseconds and UTC."""
-    if isinstance(dtype, pl.Datetime):
-        return pl.Datetime("us", None if dtype.time_zone is None else "UTC")
-    return dtype
+    match dtype:
+        case pl.Datetime():
+            return pl.Datetime("us", None if dtype.time_zone is None else "UTC")
+        case pl.List():
+            return pl.List(raw_stored(instance(dtype.inner)))
+        case pl.Array():
+            return pl.Array(raw_stored(instance(dtype.inner)), dtype.size)
+        case pl.Struct():
+            return pl.Struct({f.name: raw_stored(instance(f.dtype)) for f in dtype.fields})
+        case _:
+            return dtype
 
 
 def sequence_table(sequence: SequencePlan) -> TableSpec:

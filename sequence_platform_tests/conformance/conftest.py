@@ -12,6 +12,7 @@ import pytest
 from sequence_platform.ports import TableSpec
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests.backends import LAKES, LakePlace
+from sequence_platform_tests.conformance.appends import RAW, Stream
 from sequence_platform_tests.conformance.lakes import CLICKS, HOME, PRICES
 
 NUMBERS = count(1)
@@ -44,6 +45,12 @@ def prices(lake: DuckLakeLake) -> TableSpec:
 @pytest.fixture
 def home(lake: DuckLakeLake) -> TableSpec:
     return _ensured(lake, HOME)
+
+
+@pytest.fixture
+def stream(lake: DuckLakeLake, table: TableSpec) -> Stream:
+    """Return two empty tables of an event type with a log."""
+    return Stream(lake, _ensured(lake, RAW), table)
 
 
 @pytest.fixture(params=sorted(LAKES))

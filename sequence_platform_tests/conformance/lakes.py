@@ -124,6 +124,7 @@ def build(  # noqa: PLR0913 - what a commit may be made of
     counts: Counts | None = None,
     inputs: str = "",
     fingerprint: str = "f1",
+    is_sealed: bool = False,
 ) -> Committed:
     """Stage and commit a partition as a runtime does."""
     version = version_of(lake, spec, day) if expected_version is None else expected_version
@@ -143,6 +144,7 @@ def build(  # noqa: PLR0913 - what a commit may be made of
             expected_version=version,
             corrections=corrected_by,
             inputs=inputs,
+            is_sealed=is_sealed,
         )
     )
 
