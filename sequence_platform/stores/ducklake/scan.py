@@ -87,7 +87,7 @@ def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
         between: Only entities in this closed range.
         ledger_rows: How many rows the ledger says the window's days hold.
     """
-    files = _files(session, spec, days_of(window))
+    files = current_files(session, spec, days_of(window))
     if not files:
         return None
     schema = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
@@ -120,7 +120,7 @@ def _narrowed(
     return rows
 
 
-def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:
+def current_files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:
     """Return the current files of days ``[first, last]``.
 
     None if rows were deleted from one, or none is local.
