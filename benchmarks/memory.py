@@ -29,8 +29,8 @@ def main() -> None:
             folder = Path(temporary) / "lake"
             folder.mkdir()
             generate(folder, events)
-            seconds, memory = measure("platform", folder, Path(temporary) / "rows")
-        table.add_row(f"{events:,}", f"{seconds:.1f}", f"{memory:.0f}")
+            cost = measure("platform", folder, Path(temporary) / "rows")
+        table.add_row(f"{events:,}", f"{cost.seconds:.1f}", f"{cost.peak_mb:.0f}")
     console.print(table)
     console.print("goal: 20M events within 2048 MB")
 

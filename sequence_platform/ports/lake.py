@@ -20,11 +20,16 @@ CORRECTION_COLUMNS = ("entity", "event_id", "revision", "arrival_time", "event_t
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Rows written outside any transaction, not yet visible."""
+    """Rows written outside any transaction, not yet visible.
+
+    Attributes:
+        content_hash: Of the rows, as ``platform.partitions`` will hold it.
+    """
 
     files: tuple[str, ...]
     rows: int
     bytes: int
+    content_hash: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,6 @@ class _Prepared:
 
     append: Append
     dead: pl.DataFrame
-    hashes: Mapping[date, str]
     corrections: Mapping[date, pl.DataFrame]
 
 
@@ -64,7 +63,7 @@ def append_rows(session: Session, append: Append) -> Appended:
     files = [path for day in append.days for path in (*day.raw.files, *day.rows.files)]
     took = session.reached_commit = False
     try:
-        prepared = _prepare(session, append)
+        prepared = _prepare(append)
         done = session.write(f"stream {append.enriched.name}", lambda: _append(session, prepared))
         took = True
         return done
@@ -73,7 +72,7 @@ def append_rows(session: Session, append: Append) -> Appended:
             discard(session, files)
 
 
-def _prepare(session: Session, append: Append) -> _Prepared:
+def _prepare(append: Append) -> _Prepared:
     spec = append.enriched
     keys = pl.Schema(
         {name: kind for name, kind in corrections_of(spec).columns.items() if name != "day"}
@@ -81,10 +80,6 @@ def _prepare(session: Session, append: Append) -> _Prepared:
     return _Prepared(
         append,
         to_stored(append.dead, STREAM_LETTERS, f"dead letters of {append.raw.name}"),
-        {
-            day.day: content_hash(session, spec.columns, parquet(spec, day.rows.files))
-            for day in append.days
-        },
         {
             day.day: to_stored(day.corrections, keys, f"corrections of {spec.name}")
             for day in append.days
@@ -111,7 +106,7 @@ def _append(session: Session, prepared: _Prepared) -> Appended:
         row["superseded"] += lost
         row["content_hash"] = changed_hash(
             row["content_hash"],
-            added=[prepared.hashes[day.day]],
+            added=[day.rows.content_hash],
             removed=[gone[day.day], _beaten_hash(session, spec, day, beaten[day.day])],
         )
         remove_rows(session, spec, day.day, beaten[day.day])

@@ -16,7 +16,6 @@ import polars as pl
 from sequence_platform.engine.dead_letters import DEAD_LETTERS as LETTER
 from sequence_platform.errors import ConflictError, FrameSchemaError
 from sequence_platform.ports import Committed, PartitionCommit, TableSpec
-from sequence_platform.stores.ducklake.content import content_hash, parquet
 from sequence_platform.stores.ducklake.corrections import (
     beaten_staged,
     correct_other_days,
@@ -58,7 +57,6 @@ class _Prepared:
     commit: PartitionCommit
     dead: pl.DataFrame
     corrections: pl.DataFrame
-    content_hash: str
 
 
 def commit_partition(session: Session, commit: PartitionCommit) -> Committed:
@@ -68,7 +66,7 @@ def commit_partition(session: Session, commit: PartitionCommit) -> Committed:
     """
     took = session.reached_commit = False
     try:
-        prepared = _prepare(session, commit)
+        prepared = _prepare(commit)
         what = commit.table.name if commit.day is None else f"{commit.table.name} {commit.day}"
         done = session.write(what, lambda: _replace(session, prepared))
         took = done.changed
@@ -78,7 +76,7 @@ def commit_partition(session: Session, commit: PartitionCommit) -> Committed:
             discard(session, commit.staged.files)
 
 
-def _prepare(session: Session, commit: PartitionCommit) -> _Prepared:
+def _prepare(commit: PartitionCommit) -> _Prepared:
     spec = commit.table
     _check(commit)
     keys = _without_day(corrections_of(spec)) if spec.corrects else pl.Schema()
@@ -87,7 +85,6 @@ def _prepare(session: Session, commit: PartitionCommit) -> _Prepared:
         commit,
         to_stored(commit.dead, LETTER, f"dead letters of {spec.name}"),
         to_stored(corrections, keys, f"corrections of {spec.name}"),
-        content_hash(session, spec.columns, parquet(spec, commit.staged.files)),
     )
 
 
@@ -158,7 +155,7 @@ def _ledger_row(session: Session, prepared: _Prepared, beaten: pl.DataFrame) -> 
         "dead_lettered": counts.dead_lettered,
         "content_hash": staged_hash(session, spec, commit.staged.files, beaten)
         if lost
-        else prepared.content_hash,
+        else commit.staged.content_hash,
         "inputs": commit.inputs,
         "fingerprint": commit.fingerprint,
         "arrival_watermark": commit.arrival_watermark,

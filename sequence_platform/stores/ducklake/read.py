@@ -16,7 +16,7 @@ from sequence_platform.plan.plan import TIME, Window
 from sequence_platform.ports import TableSpec
 from sequence_platform.stores.ducklake.failures import translated
 from sequence_platform.stores.ducklake.platform_tables import DEAD_LETTERS, LEDGER, LEDGER_COLUMNS
-from sequence_platform.stores.ducklake.scan import FileCache, read_files
+from sequence_platform.stores.ducklake.scan import FileCache, count_in_files, read_files
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.sql import (
     columns_of,
@@ -49,7 +49,7 @@ def read_events(  # noqa: PLR0913 - the port's arguments
         # For a few entities DuckLake skips the row groups of all others, which Polars decodes.
         is_selective = entities is not None
         if active is not None:
-            who = _active_entities(session, spec, *active)
+            who = _active_entities(session, spec, *active, between)
             entities = who if entities is None else who.filter(who.is_in(entities.implode()))
         found = None
         if not is_selective:
@@ -81,10 +81,15 @@ def _query_events(  # noqa: PLR0913, PLR0917 - as above
 
 
 def _active_entities(
-    session: Session, spec: TableSpec, tables: Sequence[TableSpec], window: Window
+    session: Session,
+    spec: TableSpec,
+    tables: Sequence[TableSpec],
+    window: Window,
+    between: tuple[object, object] | None,
 ) -> pl.Series:
     who = _active(tables, window)
-    found = session.query(f"SELECT DISTINCT entity FROM ({who}) WHERE entity IS NOT NULL")
+    wanted = "entity IS NOT NULL" if between is None else "entity BETWEEN ? AND ?"
+    found = session.query(f"SELECT DISTINCT entity FROM ({who}) WHERE {wanted}", between or ())
     return from_stored(found, pl.Schema({"entity": spec.columns["entity"]}))["entity"]
 
 
@@ -97,6 +102,22 @@ def entity_counts(
     session: Session, specs: Sequence[TableSpec], window: Window, active: Window
 ) -> pl.DataFrame:
     """Return who was active and how many rows they have; see ``ports.LakeReader.entity_counts``."""
+    with session.snapshot(), translated("count rows of entities", session.address.data_path):
+        held = [
+            count_in_files(session, spec, window, _ledger_rows(session, spec, window))
+            for spec in specs
+        ]
+        found = [counts for counts in held if counts is not None]
+        if len(found) < len(specs):
+            return _query_entity_counts(session, specs, window, active)
+        who = _active_entities(session, specs[0], specs, active, None)
+    counts = pl.concat(found).group_by("entity").agg(pl.col("rows").sum().cast(pl.Int64))
+    return counts.filter(pl.col("entity").is_in(who.implode())).sort("entity")
+
+
+def _query_entity_counts(
+    session: Session, specs: Sequence[TableSpec], window: Window, active: Window
+) -> pl.DataFrame:
     rows = " UNION ALL ".join(
         f"SELECT entity FROM {table(spec.name)} WHERE {in_window(window)}" for spec in specs
     )

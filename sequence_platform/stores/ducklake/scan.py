@@ -87,7 +87,7 @@ def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
         between: Only entities in this closed range.
         ledger_rows: How many rows the ledger says the window's days hold.
     """
-    files = _files(session, spec, days_of(window))
+    files = current_files(session, spec, days_of(window))
     if not files:
         return None
     schema = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
@@ -106,6 +106,24 @@ def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
         return None  # written by another hand (merged, say), in types that only DuckLake maps
 
 
+def count_in_files(
+    session: Session, spec: TableSpec, window: Window, ledger_rows: int
+) -> pl.DataFrame | None:
+    """Return ``entity, rows`` of a window, or None where files are not the whole truth."""
+    files = current_files(session, spec, days_of(window))
+    if not files:
+        return None
+    schema = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
+    try:
+        rows = scan(files, schema)
+        if rows.select(pl.len()).collect().item() != ledger_rows:
+            return None
+        counted = _narrowed(rows, window, None, None).group_by("entity").agg(rows=pl.len())
+        return counted.select(pl.col("entity").cast(spec.columns["entity"]), "rows").collect()
+    except pl.exceptions.SchemaError:
+        return None
+
+
 def _narrowed(
     rows: pl.LazyFrame,
     window: Window,
@@ -120,8 +138,8 @@ def _narrowed(
     return rows
 
 
-def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:
-    """Return the current files of days ``[first, last]``.
+def current_files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:
+    """Return the current files of days ``[first, last]``, in the order of their days.
 
     None if rows were deleted from one, or none is local.
     """
@@ -141,5 +159,6 @@ def _files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[s
         if first <= folder[1] <= last:
             if deletions is not None:
                 return None
-            files.append(path)
-    return files
+            files.append((folder[1], path))
+    # Day after day: rows of an entity then come in the order of their times, or nearly so.
+    return [path for _, path in sorted(files, key=lambda file: file[0])]

@@ -27,6 +27,9 @@ ATTEMPTS = 8
 """How often a transaction is tried. Under the lock only a stranger's write, or a busy catalog,
 can make one fail."""
 
+BATCH_ROWS = 100_000
+"""Rows of a part of a result that is read in parts."""
+
 LOCK_SECONDS = 300.0
 """How long a writer waits for the others: longer than maintenance of a lake of one machine
 takes."""
@@ -67,6 +70,21 @@ class Session:
             self._named(frames or {}),
         ):
             return self._connection.execute(sql, list(parameters)).pl()
+
+    def batches(
+        self, sql: str, *, frames: Mapping[str, pl.DataFrame] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows of a query in parts, so that they need not be in memory together.
+
+        Until it is exhausted or closed no other query may run.
+        """
+        with (
+            self._mutex,
+            translated("read the lake", self.address.catalog),
+            self._named(frames or {}),
+        ):
+            for batch in self._connection.execute(sql).to_arrow_reader(BATCH_ROWS):
+                yield pl.DataFrame(batch)
 
     def has_held_rows(self, name: str) -> bool:
         """Return whether a table has ever held rows, from the catalog alone."""

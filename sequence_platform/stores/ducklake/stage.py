@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -13,43 +14,67 @@ import polars as pl
 
 from sequence_platform.errors import StoreError
 from sequence_platform.ports import Staged, TableSpec
+from sequence_platform.stores.ducklake.checks import AlignedFiles
+from sequence_platform.stores.ducklake.content import ContentHash
 from sequence_platform.stores.ducklake.failures import translated
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.sql import CATALOG_TABLES, split_name, text
 from sequence_platform.stores.ducklake.types import to_stored
 
-ROW_GROUP_ROWS = 30_000
-"""Rows of a group of narrow rows: readers of one entity skip all other groups."""
+ROW_GROUP_ROWS = 10_000
+"""Rows of a group of narrow rows: readers of one entity, or of a bucket of them, skip all other
+groups."""
 
 ROW_GROUP_BYTES = 32 << 20
 """Groups of wide rows (lists of hundreds of events, vectors) are smaller than that in memory."""
+
+COMPRESSION_LEVEL = 1
+"""Of zstd. Level 3, the default, takes half as long again to write 1 to 2% less."""
 
 FILE_BYTES = 128 << 20
 """Frames are joined up to about this size in memory; each file is written at once."""
 
 
 def stage(
-    session: Session, spec: TableSpec, day: date | None, frames: Iterable[pl.DataFrame]
+    session: Session,
+    aligned: AlignedFiles,
+    spec: TableSpec,
+    day: date | None,
+    frames: Iterable[pl.DataFrame],
 ) -> Staged:
     """Write frames to new files of a partition.
+
+    A file is written while the frames of the next are made.
 
     Raises:
         StoreError: the disk failed; what was written is removed.
     """
     folder = partition_folder(session, spec, day)
+    content = ContentHash(spec.columns)
     files: list[str] = []
     rows = size = 0
+
+    def write(path: str, frame: pl.DataFrame) -> int:
+        with translated(f"write a partition of {spec.name}", path):
+            written = _write(session, frame, path)
+        content.add(frame)
+        aligned.add(path, spec, frame)
+        return written
+
     try:
-        for frame in _joined(to_stored(frame, spec.columns, spec.name) for frame in frames):
-            path = f"{folder}/{uuid.uuid4().hex}.parquet"
-            files.append(path)
-            with translated(f"write a partition of {spec.name}", path):
-                size += _write(session, frame, path)
-            rows += frame.height
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            writing: Future[int] | None = None
+            for frame in _joined(to_stored(frame, spec.columns, spec.name) for frame in frames):
+                # The one before is done first, so that two are in memory and not more.
+                size += writing.result() if writing else 0
+                files.append(f"{folder}/{uuid.uuid4().hex}.parquet")
+                rows += frame.height
+                writing = writer.submit(write, files[-1], frame)
+            size += writing.result() if writing else 0
     except BaseException:
         remove(session, files)
         raise
-    return Staged(tuple(files), rows, size)
+    return Staged(tuple(files), rows, size, str(content))
 
 
 def partition_folder(session: Session, spec: TableSpec, day: date | None) -> str:
@@ -104,7 +129,10 @@ def _write(session: Session, frame: pl.DataFrame, path: str) -> int:
     )
     if not session.address.is_local:
         # By DuckDB, so that one set of credentials, its secrets, opens the lake.
-        options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group}, RETURN_STATS"
+        options = (
+            f"FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {COMPRESSION_LEVEL}, "
+            f"ROW_GROUP_SIZE {group}, RETURN_STATS"
+        )
         copied = session.query(
             f"COPY (SELECT * FROM staged) TO {text(path)} ({options})", frames={"staged": frame}
         )
@@ -112,7 +140,13 @@ def _write(session: Session, frame: pl.DataFrame, path: str) -> int:
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as sink:
-        frame.write_parquet(sink, compression="zstd", row_group_size=group, statistics=True)
+        frame.write_parquet(
+            sink,
+            compression="zstd",
+            compression_level=COMPRESSION_LEVEL,
+            row_group_size=group,
+            statistics=True,
+        )
         # The catalog must not name a file that a power cut can empty.
         os.fsync(sink.fileno())
     return file.stat().st_size

@@ -83,6 +83,17 @@ def stored_dtype(dtype: pl.DataType) -> pl.DataType:
             return dtype
 
 
+def read_dtype(dtype: pl.DataType) -> pl.DataType:
+    """Return the Polars type in which the lake hands back values of ``dtype``."""
+    match dtype:
+        case pl.Array() | pl.List():
+            return pl.List(read_dtype(_inner(dtype)))
+        case pl.Struct(fields=fields):
+            return pl.Struct({f.name: read_dtype(_instance(f.dtype)) for f in fields})
+        case _:
+            return stored_dtype(dtype)
+
+
 def vector_type(dtype: pl.DataType) -> str | None:
     """Return ``FLOAT[n]`` (or a list of it) for a vector column, else None."""
     match dtype:
