@@ -7,6 +7,7 @@ from datetime import date
 
 import dagster as dg
 
+from sequence_platform import errors
 from sequence_platform.catalog import load_plan
 from sequence_platform.errors import SequencePlatformError, nearest
 from sequence_platform.orchestration.definitions import build_definitions
@@ -174,7 +175,16 @@ def _ranges(days: list[date], limit: int) -> Iterator[tuple[date, date]]:
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    errors = [
-        (e.step_key, e.step_failure_data.error) for e in result.all_events if e.is_step_failure
+    """Return what each failed step said, led by its table."""
+    failed = [
+        (str(e.step_key).replace("__", "/", 1), e.step_failure_data.error)
+        for e in result.all_events
+        if e.is_step_failure
     ]
-    return [f"{step}: {(error.cause or error).message.strip()}" for step, error in errors if error]
+    causes = [(table, error.cause or error) for table, error in failed if error]
+    # The names of our classes are for code that catches them.
+    ours = f"{errors.__name__}."
+    return [
+        f"{table}: {error.message.strip().removeprefix(f'{ours}{error.cls_name}: ')}"
+        for table, error in causes
+    ]

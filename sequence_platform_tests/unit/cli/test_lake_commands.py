@@ -167,7 +167,8 @@ def test_a_backfill_names_the_days_that_failed_and_builds_the_others(shell: Shel
     done = shell.run("backfill", "enriched/click", "--from", "2026-03-01", "--to", "2026-03-02")
     assert done.exit_code == 1
     assert "Error: some of it failed; what does not look back on it is built" in done.output
-    assert "2026-03-02: no file matches" in done.output
+    assert "\nenriched/click: 1 of 2 days failed\n" in done.output
+    assert "\n    2026-03-02: no file matches" in done.output
     (_, built) = cells(shell.run("status").output)
     assert built[:4] == ["enriched.click", "1", "2026-03-01", "2026-03-01"]
 
