@@ -81,12 +81,13 @@ def run_backfill(
     )
     for table, days in summary.withheld.items():
         console.print(f"{table}: {len(days)} days wait for failed days that they look back on")
-    for failure in summary.failures:
+    failures = dict.fromkeys(summary.failures)  # what fails every run is said once
+    for failure in failures:
         click.echo(f"\n{failure}\n", err=True)
-    if summary.failures:
+    if failures:
         raise PartitionsFailedError(
             "some of it failed; what does not look back on it is built",
-            found=f"the {len(summary.failures)} above",
+            found=f"{len(failures)} failed, as said above",
             next_step="mend each cause, then run the same again: what is built stays",
         )
 

@@ -175,16 +175,20 @@ def _ranges(days: list[date], limit: int) -> Iterator[tuple[date, date]]:
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    """Return what each failed step said, led by its table."""
+    """Return what each failed step said, led by its table; or what kept the run from any step."""
     failed = [
-        (str(e.step_key).replace("__", "/", 1), e.step_failure_data.error)
-        for e in result.all_events
-        if e.is_step_failure
+        (f"{str(event.step_key).replace('__', '/', 1)}: ", event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    ] or [
+        ("", event.job_failure_data.error)  # a resource did not open: the lake, say
+        for event in result.all_events
+        if event.is_job_failure
     ]
     causes = [(table, error.cause or error) for table, error in failed if error]
     # The names of our classes are for code that catches them.
     ours = f"{errors.__name__}."
     return [
-        f"{table}: {error.message.strip().removeprefix(f'{ours}{error.cls_name}: ')}"
+        f"{table}{error.message.strip().removeprefix(f'{ours}{error.cls_name}: ')}"
         for table, error in causes
     ]
