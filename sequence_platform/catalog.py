@@ -65,7 +65,7 @@ def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Modul
         _make_importable(folder)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file raises is reported
         init = folder / "__init__.py"
-        problems.append(_import_problem(f"{folder.name}/__init__.py", init, folder.name, error))
+        problems.append(_import_problem(folder, init, folder.name, error))
         return
     for path in sorted(folder.rglob("*.py")):
         inner = path.relative_to(folder)
@@ -77,7 +77,7 @@ def _modules(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Modul
         try:
             yield file, importlib.import_module(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a file raises is reported
-            problems.append(_import_problem(file, path, name, error))
+            problems.append(_import_problem(folder, path, name, error))
 
 
 def _make_importable(folder: Path) -> None:
@@ -114,19 +114,21 @@ def _make_importable(folder: Path) -> None:
             raise
 
 
-def _import_problem(file: str, path: Path, module: str, error: BaseException) -> Problem:
+def _import_problem(folder: Path, path: Path, module: str, error: BaseException) -> Problem:
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path
     ]
     line = frames[-1].lineno if frames else getattr(error, "lineno", None)
-    found = f"{type(error).__name__}: {error}" + (f" (line {line})" if line else "")
+    # A SyntaxError's own text names the line too.
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    found = f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
     return Problem(
-        file,
+        str(path.relative_to(folder.parent)),
         "file",
         "",
         found,
         "a file that imports",
-        f"python -c 'import {module}' shows the whole traceback",
+        f"python -c 'import {module}' in {folder.parent} shows the whole traceback",
     )
 
 

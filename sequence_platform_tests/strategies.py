@@ -631,7 +631,7 @@ def sequences(draw: st.DrawFn, definitions: Mapping[str, EventType], name: str =
     derived = st.lists(
         st.sampled_from([n for n, d in DERIVED.items() if d.needs <= set(columns)]), unique=True
     )
-    quotas = st.dictionaries(st.sampled_from(events), st.sampled_from([2, 1, 3, 0]))
+    quotas = st.dictionaries(st.sampled_from(events), st.sampled_from([2, 1, 3]))
     return drawn(
         Sequence(
             name=name,

@@ -14,7 +14,7 @@ from sequence_platform.cli.console import open_console
 from sequence_platform.cli.progress import counting
 from sequence_platform.cli.tables import partitions_table, sequence_table
 from sequence_platform.clock import SystemClock
-from sequence_platform.errors import PartitionsFailedError, listed
+from sequence_platform.errors import PartitionsFailedError
 from sequence_platform.notebook import read_sequences
 from sequence_platform.orchestration.backfill import Progress, materialize_range
 from sequence_platform.plan.plan import Plan
@@ -81,11 +81,14 @@ def run_backfill(
     )
     for table, days in summary.withheld.items():
         console.print(f"{table}: {len(days)} days wait for failed days that they look back on")
-    if summary.failures:
+    failures = dict.fromkeys(summary.failures)  # what fails every run is said once
+    for failure in failures:
+        click.echo(f"\n{failure}\n", err=True)
+    if failures:
         raise PartitionsFailedError(
             "some of it failed; what does not look back on it is built",
-            found=listed(summary.failures),
-            next_step="mend it, then run the same again",
+            found=f"{len(failures)} failed, as said above",
+            next_step="mend each cause, then run the same again: what is built stays",
         )
 
 

@@ -118,8 +118,10 @@ def _check_sequence(sequence: Sequence) -> Iterator[Fault]:
     for name, quota in quotas.items():
         if name not in names:
             yield Fault("quotas", repr(name), f"one of its event types: {', '.join(sorted(names))}")
-        if quota < 0:
-            yield Fault("quotas", f"{name}: {quota}", "a whole number from 0")
+        if quota < 1:
+            # With 0 a day could leave an entity nothing, and no row to say so.
+            step = f"leave {name} out of events to keep none of it"
+            yield Fault("quotas", f"{name}: {quota}", "a whole number from 1", step)
 
 
 def _check_sessions(sessions: Sessions) -> Iterator[Fault]:

@@ -57,7 +57,7 @@ class Sequence:
         max_age: Events older than as_of minus this are cut. None: as old as retention allows.
         sessions: Newest sessions kept.
         dedupe: Repeats dropped.
-        quotas: Newest events kept of an event type, by its name.
+        quotas: Newest events kept of an event type, by its name; at least 1.
         derived: Columns over the final, ordered sequence of one entity
             (``pl.col("event_time").diff()``).
         request: Columns computed per request; may use request_time and ``context``.

@@ -1,14 +1,19 @@
 """Builds a range of days in this process, as runs of a Dagster instance whose UI shows them."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
+from sequence_platform import errors
 from sequence_platform.catalog import load_plan
-from sequence_platform.errors import SequencePlatformError, nearest
+from sequence_platform.errors import SequencePlatformError, StoreError, nearest
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.home import ensure_dagster_home, ensure_in_process_config
 from sequence_platform.orchestration.keys import DAY, days_before, range_tags, sequence_key
@@ -70,6 +75,7 @@ def materialize_range(
     Raises:
         DefinitionError: the definitions are broken.
         SequencePlatformError: a target does not exist.
+        StoreError: Dagster's own storage failed.
     """
     summary, began = RunSummary(), time.perf_counter()
 
@@ -83,7 +89,7 @@ def materialize_range(
     total = len(whole) + sum(len(keys) * len(days[first]) for first, keys in daily.items())
     job = definitions.resolve_implicit_global_asset_job_def()
     home = ensure_dagster_home(settings)
-    with dg.DagsterInstance.from_config(str(home), ensure_in_process_config(home)) as instance:
+    with _instance(home) as instance:
 
         def run(keys: list[dg.AssetKey], tags: dict[str, str]) -> None:
             result = job.execute_in_process(
@@ -111,6 +117,27 @@ def materialize_range(
                 run_days([sequence_key(item.table) for item in items], list(ready))
     summary.seconds = time.perf_counter() - began
     return summary
+
+
+@contextmanager
+def _instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Open the Dagster instance of a folder; the error of its own storage says whose it is.
+
+    Raises:
+        StoreError: runs and events cannot be kept: a full disk, a damaged file.
+    """
+    try:
+        with dg.DagsterInstance.from_config(str(home), ensure_in_process_config(home)) as instance:
+            yield instance
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise StoreError(
+            "Dagster's own records of runs cannot be kept",
+            where=str(home),
+            found=str(error).partition("\n")[0],
+            expected="a folder with space left, and databases that are whole",
+            next_step="free space, or move damaged files of it away (Dagster makes them anew); the "
+            "lake keeps what was committed; then run the same again",
+        ) from error
 
 
 def _by_ready_days(
@@ -174,7 +201,20 @@ def _ranges(days: list[date], limit: int) -> Iterator[tuple[date, date]]:
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
-    errors = [
-        (e.step_key, e.step_failure_data.error) for e in result.all_events if e.is_step_failure
+    """Return what each failed step said, led by its table; or what kept the run from any step."""
+    failed = [
+        (f"{str(event.step_key).replace('__', '/', 1)}: ", event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    ] or [
+        ("", event.job_failure_data.error)  # a resource did not open: the lake, say
+        for event in result.all_events
+        if event.is_job_failure
     ]
-    return [f"{step}: {(error.cause or error).message.strip()}" for step, error in errors if error]
+    causes = [(table, error.cause or error) for table, error in failed if error]
+    # The names of our classes are for code that catches them.
+    ours = f"{errors.__name__}."
+    return [
+        f"{table}{error.message.strip().removeprefix(f'{ours}{error.cls_name}: ')}"
+        for table, error in causes
+    ]

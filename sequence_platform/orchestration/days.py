@@ -148,11 +148,14 @@ def _may_pass(error: Exception) -> bool:
 
 def _failed(context: dg.AssetExecutionContext, outcome: Outcome) -> PartitionsFailedError:
     failures = sorted(outcome.failures.items())
+    by_reason: dict[str, list[date]] = {}
+    for day, error in failures:
+        by_reason.setdefault(_reason(error), []).append(day)
     table = ".".join(context.asset_key.path)
     return PartitionsFailedError(
         f"{len(failures)} of {len(failures) + len(outcome.reports)} days failed",
         where=f"{table}, days {listed(day for day, _ in failures)}",
-        found=listed(f"{day}: {_reason(error)}" for day, error in failures),
+        found="".join(f"\n    {listed(days)}: {why}" for why, days in by_reason.items()),
         expected="every day built; the others are, and are committed",
         next_step="mend the cause (the log has each in full), then materialize the failed days of "
         f"{context.asset_key.to_user_string()} ('Failed and missing' in the UI)",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from sequence_platform.definition import Definition, Enrichment, EventType, Lookup, Sequence
 from sequence_platform.definition.check import check_definition, check_types
 from sequence_platform.errors import DefinitionError, Problem
-from sequence_platform.plan.compile_rows import compile_enrichment, compile_event
+from sequence_platform.plan.compile_enrichment import compile_enrichment
+from sequence_platform.plan.compile_event import compile_event
 from sequence_platform.plan.compile_sequence import compile_sequence
 from sequence_platform.plan.fingerprint import fingerprint
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan, SequencePlan

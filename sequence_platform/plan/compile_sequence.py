@@ -9,7 +9,6 @@ import polars as pl
 
 from sequence_platform.definition import Sequence
 from sequence_platform.errors import nearest
-from sequence_platform.plan.compile_rows import table_name
 from sequence_platform.plan.describe import describe_sequence
 from sequence_platform.plan.expressions import canonical_tree
 from sequence_platform.plan.fingerprint import fingerprint
@@ -17,6 +16,7 @@ from sequence_platform.plan.plan import RESERVED, TIME, EventPlan, SequencePlan
 from sequence_platform.plan.report import Report
 from sequence_platform.plan.samples import sample_frame
 from sequence_platform.plan.storage import storage_fault
+from sequence_platform.plan.tables import table_name
 
 ALWAYS: dict[str, pl.DataType] = {
     "event_type": pl.String(),

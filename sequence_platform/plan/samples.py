@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -14,11 +15,18 @@ SAMPLE_ROWS = 12
 
 def sample_frame(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Return a few rows: repeats, nulls, values small and large, unordered; columns differ."""
-    columns = {}
-    for position, (name, dtype) in enumerate(schema.items()):
-        values = [_value(dtype, (row * 7 + position * 3) % 9) for row in range(SAMPLE_ROWS)]
-        columns[name] = pl.Series(name, values, dtype=dtype, strict=False)
-    return pl.DataFrame(columns)
+    return pl.DataFrame(
+        [
+            _sample_column(dtype, position * 3 % 9).alias(name)
+            for position, (name, dtype) in enumerate(schema.items())
+        ]
+    )
+
+
+@lru_cache(maxsize=512)  # every expression of a definition is tried on the same few columns
+def _sample_column(dtype: pl.DataType, offset: int) -> pl.Series:
+    values = [_value(dtype, (row * 7 + offset) % 9) for row in range(SAMPLE_ROWS)]
+    return pl.Series(values, dtype=dtype, strict=False)
 
 
 def _value(dtype: pl.DataType, n: int) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - one case a type

@@ -49,6 +49,11 @@ class TableSpec:
     comment: str = ""
 
 
+def table_name(name: str, version: int) -> str:
+    """Return the table of a definition: its name, with the version from the second on."""
+    return name if version == 1 else f"{name}_v{version}"
+
+
 def enrichment_table(enrichment: EnrichmentPlan) -> TableSpec:
     """Return the table of an enrichment: its versions, by key."""
     identity = ("key", "available_time") if enrichment.is_versioned else ("key",)

@@ -7,7 +7,7 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from sequence_platform.errors import SequencePlatformError
+from sequence_platform.errors import SequencePlatformError, StoreError
 from sequence_platform.orchestration.backfill import Progress, materialize_range
 from sequence_platform.orchestration.home import ensure_dagster_home
 from sequence_platform_tests.orchestration.project import DAY, START, Project
@@ -71,6 +71,17 @@ def test_a_target_that_does_not_exist_is_refused_with_what_does(project: Project
     with pytest.raises(SequencePlatformError, match="sequences/feed") as caught:
         materialize_range(project.settings, ["sequences/fed"], START, END)
     assert "'sequences/fed'" in str(caught.value)
+
+
+def test_damaged_records_of_dagster_are_told_apart_from_the_lake(project: Project) -> None:
+    home = ensure_dagster_home(project.settings)
+    (home / "history").mkdir()
+    (home / "history" / "runs.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError) as caught:
+        materialize_range(project.settings, ["enriched/save"], START, START + DAY)
+    assert caught.value.what == "Dagster's own records of runs cannot be kept"
+    assert caught.value.where == str(home)
+    assert "not a database" in caught.value.found
 
 
 def test_the_terminal_stays_with_the_caller(

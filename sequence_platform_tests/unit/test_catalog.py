@@ -142,8 +142,7 @@ def test_files_that_do_not_import_are_reported_with_line_beside_all_other_proble
     )
     found = {p.file: p for p in problems(folder)}
     assert found["definitions/a.py"].found == "ZeroDivisionError: division by zero (line 3)"
-    assert found["definitions/b.py"].found.startswith("SyntaxError: invalid syntax")
-    assert "(line 1)" in found["definitions/b.py"].found
+    assert found["definitions/b.py"].found == "SyntaxError: invalid syntax (line 1)"
     assert found["definitions/c.py"].found == (
         "ModuleNotFoundError: No module named 'definitions.missing' (line 2)"
     )
@@ -151,6 +150,8 @@ def test_files_that_do_not_import_are_reported_with_line_beside_all_other_proble
     assert found["definitions/e.py"].found == "ZeroDivisionError: division by zero (line 1)"
     broken = found["definitions/a.py"]
     assert (broken.definition, broken.expected) == ("file", "a file that imports")
+    step = f"python -c 'import definitions.a' in {folder.parent} shows the whole traceback"
+    assert broken.next_step == step
 
 
 def test_a_file_that_exits_is_a_file_that_does_not_import(write: Write) -> None:

@@ -167,9 +167,19 @@ def test_a_backfill_names_the_days_that_failed_and_builds_the_others(shell: Shel
     done = shell.run("backfill", "enriched/click", "--from", "2026-03-01", "--to", "2026-03-02")
     assert done.exit_code == 1
     assert "Error: some of it failed; what does not look back on it is built" in done.output
-    assert "2026-03-02: no file matches" in done.output
+    assert "\nenriched/click: 1 of 2 days failed\n" in done.output
+    assert "\n    2026-03-02: no file matches" in done.output
     (_, built) = cells(shell.run("status").output)
     assert built[:4] == ["enriched.click", "1", "2026-03-01", "2026-03-01"]
+
+
+def test_a_backfill_that_cannot_open_the_lake_says_so_and_fails(shell: Shell) -> None:
+    (shell.root / "home").mkdir(exist_ok=True)
+    (shell.root / "home" / "catalog.sqlite").write_bytes(b"this is no database" * 100)
+    done = shell.run("backfill", "feed", "--from", "2026-03-01", "--to", "2026-03-02")
+    assert done.exit_code == 1
+    assert done.output.count("\ncannot open the lake\n") == 1
+    assert "restore catalog and data from one backup" in done.output
 
 
 def test_a_backfill_of_something_else_names_the_closest(shell: Shell) -> None:

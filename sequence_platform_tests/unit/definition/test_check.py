@@ -160,7 +160,8 @@ NEGATIVE = timedelta(days=-1)
             "a positive duration",
         ),
         (feed(quotas={"view": 3}), "quotas", "'view'", "one of its event types: click, save"),
-        (feed(quotas={"click": -1}), "quotas", "click: -1", "a whole number from 0"),
+        (feed(quotas={"click": 0}), "quotas", "click: 0", "a whole number from 1"),
+        (feed(quotas={"click": -1}), "quotas", "click: -1", "a whole number from 1"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(
@@ -180,7 +181,7 @@ def test_a_value_that_makes_no_sense_is_named(
         feed(max_age=None),
         feed(sessions=Sessions(gap=timedelta(minutes=30), keep=1)),
         feed(dedupe=Dedupe(by=("pin_id", "event_type"), keep="first", within=timedelta(0))),
-        feed(quotas={"click": 0}),
+        feed(quotas={"click": 1}),
     ],
 )
 def test_values_at_the_edge_of_sense_pass(definition: Definition) -> None:

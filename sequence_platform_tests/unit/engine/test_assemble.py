@@ -132,10 +132,10 @@ def test_event_types_without_rows_may_be_left_out() -> None:
     assert assemble(sequence, {}, AS_OF).is_empty()
 
 
-def test_an_entity_whose_events_are_all_cut_gives_no_row() -> None:
+def test_an_entity_whose_events_are_all_too_old_gives_no_row() -> None:
     rows = run(
-        compiled(quotas={"view": 0}),
-        view=[row("1", 0), row("2", 0, entity="bob")],
+        compiled(max_age=timedelta(hours=6)),
+        view=[row("1", -1), row("2", -1, entity="bob")],
         save=[row("3", 0)],
     )
     assert rows.select("entity", "event_id").rows() == [("ann", ["3"])]
