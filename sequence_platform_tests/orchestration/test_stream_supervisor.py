@@ -71,15 +71,15 @@ class Supervisor:
     def spoke(self, run: dg.DagsterRun, seconds_ago: float = 0) -> None:
         """Leave a sign of life."""
         at = datetime.now(UTC).timestamp() - seconds_ago
-        self._happened(run, dg.DagsterEventType.ENGINE_EVENT, at)
+        self._happened(run, None, at)
 
     def status_of(self, run: dg.DagsterRun) -> dg.DagsterRunStatus:
         found = self.instance.get_run_by_id(run.run_id)
         assert found is not None
         return found.status
 
-    def _happened(self, run: dg.DagsterRun, kind: dg.DagsterEventType, at: float) -> None:
-        event = dg.DagsterEvent(event_type_value=kind.value, job_name=JOB)
+    def _happened(self, run: dg.DagsterRun, kind: dg.DagsterEventType | None, at: float) -> None:
+        event = None if kind is None else dg.DagsterEvent(kind.value, JOB)
         entry = dg.EventLogEntry(
             error_info=None,
             level="debug",

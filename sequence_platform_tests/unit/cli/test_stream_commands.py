@@ -20,7 +20,7 @@ STREAMED = """
 click = EventType(
     name="click", owner="team:feed", description="A click.", start=date(2026, 3, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC"), "pin": pl.Int64},
-    event_id="id", event_time=pl.when(pl.col("pin") < 100).then("at"), entity="user_id",
+    event_id="id", event_time="at", entity="user_id",
     log=Log("clicks"))
 
 save = EventType(
@@ -59,6 +59,10 @@ def event(event_id: str, **values: object) -> bytes:
     ).encode()
 
 
+EARLY = event("b", at="2026-02-20T12:00:00Z")
+EARLIER = event("c", at="2026-01-20T12:00:00Z")
+
+
 def ids(shell: Shell, name: str) -> list[str]:
     settings = Settings(home=shell.root / "home")
     with connect_read_only(settings.catalog_url, settings.data_url) as connection:
@@ -73,10 +77,10 @@ def caught_up(shell: Shell, *arguments: str) -> str:
 
 
 def mend(shell: Shell) -> None:
-    """Write definitions that take higher pins; another folder stands for a later checkout."""
+    """Write definitions that begin a month earlier; another folder stands for a later checkout."""
     text = (shell.root / "definitions" / "feed.py").read_text()
     (shell.root / "mended").mkdir()
-    mended = text.replace('pl.col("pin") < 100', 'pl.col("pin") < 1000')
+    mended = text.replace("start=date(2026, 3, 1)", "start=date(2026, 2, 1)", 1)
     (shell.root / "mended" / "feed.py").write_text(mended)
 
 
@@ -209,7 +213,7 @@ def test_offsets_that_the_log_does_not_have_are_refused_with_those_it_has(stream
 
 @pytest.fixture
 def dead(streamed: Shell) -> Shell:
-    send(streamed, "clicks", event("a"), b"{torn", event("b", pin=100), event("c", pin=1000))
+    send(streamed, "clicks", event("a"), b"{torn", EARLY, EARLIER)
     caught_up(streamed)
     return streamed
 
@@ -219,7 +223,7 @@ def test_dead_letters_are_counted_by_event_type_and_reason(dead: Shell) -> None:
     assert done.exit_code == 0, done.output
     cells = [[cell.strip() for cell in line.split("│")[1:4]] for line in done.output.splitlines()]
     assert ["click", "malformed_json", "1"] in cells
-    assert ["click", "null_event_time", "2"] in cells
+    assert ["click", "outside_partition", "2"] in cells
     assert dead.run("dead-letters", "list", "save").output == "no dead letters of streams\n"
 
 
@@ -248,10 +252,10 @@ def test_dead_letters_are_replayed_after_a_fix_once(dead: Shell) -> None:
     before = dead.run("dead-letters", "replay", "click")
     assert before.output == "0 of 3 could be used, 3 stay\n"
     mend(dead)
-    arguments = ("dead-letters", "replay", "click", "--rule", "null_event_time")
+    arguments = ("dead-letters", "replay", "click", "--rule", "outside_partition")
     done = dead.run(*arguments, definitions="mended")
     assert done.exit_code == 0, done.output
-    assert done.output == "1 of 2 could be used, 1 stay\n  2026-03-01: 1 messages, +1 rows\n"
+    assert done.output == "1 of 2 could be used, 1 stay\n  2026-02-20: 1 messages, +1 rows\n"
     assert ids(dead, "click") == ["a", "b"]
     again = dead.run(*arguments, definitions="mended")
     assert again.output == "0 of 1 could be used, 1 stay\n"
