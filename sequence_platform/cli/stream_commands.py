@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from threading import Event
@@ -85,7 +85,8 @@ def stream(
     console = open_console()
     pace = Pace(flush_seconds=flush_seconds or settings.stream_flush_seconds)
     with open_platform(settings) as platform, open_log(settings) as log, _stopping() as stop:
-        events = _chosen(platform.plan, event_types)
+        names = None if event_types is None else map(str.strip, event_types.split(","))
+        events = _chosen(platform.plan, names)
         console.print(
             f"streaming {', '.join(event.name for event in events)} from {settings.log_url}, "
             f"shard {shard}; Ctrl-C ends it"
@@ -115,7 +116,7 @@ def resume_(settings: Settings, event_type: str, start: str) -> None:
     only what is new: the gap is for the batch source. Stop the workers first.
     """
     with open_platform(settings) as platform, open_log(settings) as log:
-        [event] = _chosen(platform.plan, event_type)
+        [event] = _chosen(platform.plan, [event_type])
         moves = resume(platform.lake, log, event, _start_of(start), platform.clock)
     for at, move in moves.items():
         click.echo(f"{at.topic}/{at.partition} goes on at {move.next}")
@@ -133,7 +134,7 @@ def list_(settings: Settings, event_type: str | None) -> None:
     """Count dead letters by event type and reason."""
     table = Table("event type", "rule", "letters", "first", "last", "for example")
     with open_platform(settings) as platform:
-        for event in _chosen(platform.plan, event_type):
+        for event in _chosen(platform.plan, None if event_type is None else [event_type]):
             letters = platform.lake.dead_letters(raw_table(event))
             counted = letters.group_by("rule").agg(
                 pl.len(), pl.col("recorded_at").min().alias("first"),
@@ -153,7 +154,7 @@ def list_(settings: Settings, event_type: str | None) -> None:
 def show_(settings: Settings, event_type: str, rule: str | None, limit: int) -> None:
     """Show dead letters of EVENT_TYPE: where each was, why it is dead, and what came."""
     with open_platform(settings) as platform:
-        [event] = _chosen(platform.plan, event_type)
+        [event] = _chosen(platform.plan, [event_type])
         letters = _letters(platform.lake, event, rule)
     for row in letters.head(limit).iter_rows(named=True):
         click.secho(f"{row['source']} offset {row['position']}: {row['rule']}", bold=True)
@@ -176,7 +177,7 @@ def replay_(settings: Settings, event_type: str, rule: str | None) -> None:
     What can be used now becomes rows of the days that it belongs to; the rest stays.
     """
     with open_platform(settings) as platform:
-        [event] = _chosen(platform.plan, event_type)
+        [event] = _chosen(platform.plan, [event_type])
         letters = _letters(platform.lake, event, rule)
         if letters.is_empty():
             click.echo("none to replay")
@@ -201,10 +202,10 @@ def _payload_text(payload: bytes | None) -> str:
     return shown + (f"... ({len(payload):,} bytes)" if len(payload) > len(shown) else "")
 
 
-def _chosen(plan: Plan, names: str | None) -> list[EventPlan]:
-    """Return the event types named, or all that have a log."""
+def _chosen(plan: Plan, names: Iterable[str] | None) -> list[EventPlan]:
+    """Return the event types named, each once, or all that have a log."""
     streamed = streamed_events(plan)
-    wanted = list(streamed) if names is None else [name.strip() for name in names.split(",")]
+    wanted = list(streamed) if names is None else list(dict.fromkeys(names))
     for name in wanted:
         if name not in streamed:
             raise StateMismatchError(

@@ -28,6 +28,9 @@ STREAM_LETTERS = pl.Schema(
 """Dead letters of a log: source is ``topic/partition``, position the offset; they can be replayed.
 """
 
+MESSAGE = ("source", "position", "appended_at")
+"""What tells the message of a dead letter from others, also of a topic that was made anew."""
+
 EXPECTED = {
     "null_entity": "an entity",
     "null_event_id": "an event id",

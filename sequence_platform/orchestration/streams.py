@@ -151,19 +151,25 @@ def _supervisor(settings: Settings) -> dg.SensorDefinition:
         now = SystemClock().now()
         asked: list[dg.RunRequest] = []
         notes: list[str] = []
-        runs = context.instance.get_run_records(
-            dg.RunsFilter(job_name=JOB), limit=LOOKED_BACK_RUNS * shards, order_by="id"
+        living = context.instance.get_run_records(
+            dg.RunsFilter(job_name=JOB, statuses=IN_FLIGHT), order_by="id"
         )
-        buried = _bury(context.instance, runs, now)
-        alive = [r for r in runs if r.dagster_run.status in IN_FLIGHT and r not in buried]
+        buried = _bury(context.instance, living, now)
+        alive = [record for record in living if record not in buried]
         others = [r for r in alive if not _shard_of(r).endswith(f"/{shards}")]
         if others:
             return dg.SkipReason(
                 f"{len(others)} runs of another number of shards have to end first"
             )
         for shard in (Shard(index, shards) for index in range(shards)):
-            own = [record for record in runs if _shard_of(record) == str(shard)]
-            request, note = _next(shard, own, [r for r in alive if r in own], now, seconds)
+            # Asked for by shard: one that fails and fails must not hide the runs of the others.
+            own = context.instance.get_run_records(
+                dg.RunsFilter(job_name=JOB, tags={SHARD: str(shard)}),
+                limit=LOOKED_BACK_RUNS,
+                order_by="id",
+            )
+            its_living = [record for record in alive if _shard_of(record) == str(shard)]
+            request, note = _next(shard, own, its_living, now, seconds)
             asked += [request] if request is not None else []
             notes.append(f"shard {shard}: {note}")
         return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("; ".join(notes))

@@ -161,7 +161,7 @@ class Append:
         days: By partition.
         offsets: How far the log was read.
         dead: Dead letters (STREAM_LETTERS) to add.
-        replayed: ``source, position`` of dead letters that are used up.
+        replayed: ``source, position, appended_at`` of dead letters that are used up.
         fingerprint: Of the definition that produced the rows.
         committed_at: Now, UTC.
     """

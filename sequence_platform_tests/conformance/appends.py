@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from sequence_platform.engine.amend import ROW_KEY
-from sequence_platform.engine.dead_letters import STREAM_LETTERS
+from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
 from sequence_platform.plan.plan import TIME
 from sequence_platform.ports import (
     Append,
@@ -42,7 +42,7 @@ RAW = TableSpec(
     sort_by=("_entity", "_event_time", "_event_id", "_topic", "_partition", "_offset"),
 )
 NO_LETTERS = pl.DataFrame(schema=STREAM_LETTERS)
-NOTHING_REPLAYED = pl.DataFrame(schema={"source": pl.String, "position": pl.Int64})
+NOTHING_REPLAYED = NO_LETTERS.select(MESSAGE)
 
 
 def move(start: int | None, following: int, partition: int = 0, identity: str = "x") -> OffsetMove:

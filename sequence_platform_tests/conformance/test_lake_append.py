@@ -15,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sequence_platform.definition import Log
+from sequence_platform.engine.dead_letters import MESSAGE
 from sequence_platform.engine.raw import raw_rows, received_rows
 from sequence_platform.errors import ConflictError, FencedError, FrameSchemaError
 from sequence_platform.plan.tables import raw_table
@@ -490,11 +491,11 @@ def test_a_dead_letter_is_used_up_by_its_replay_exactly_once(
     stream: Stream, shared_place: LakePlace
 ) -> None:
     stream.append(letters=dead(letter(1), letter(2), letter(2, partition=1)))
-    replayed = dead(letter(2)).select("source", "position")
+    replayed = dead(letter(2)).select(MESSAGE)
     stream.append(stream.gain(A), replayed=replayed)
     left = stream.lake.dead_letters(stream.raw).select("source", "position").rows()
     assert left == [("clicks/0", 1), ("clicks/1", 2)]
-    again = dead(letter(1), letter(2)).select("source", "position")
+    again = dead(letter(1), letter(2)).select(MESSAGE)
     text = assert_refused(
         stream,
         shared_place,
@@ -504,9 +505,29 @@ def test_a_dead_letter_is_used_up_by_its_replay_exactly_once(
     assert "replay what is left" in text
 
 
+def test_a_message_that_is_read_again_has_one_letter_with_its_reason_of_now(
+    stream: Stream,
+) -> None:
+    stream.append(letters=dead(letter(1), letter(2)))
+    stream.append(letters=dead(letter(2, "null_entity")))
+    found = stream.lake.dead_letters(stream.raw).select("position", "rule").rows()
+    assert found == [(1, "malformed_json"), (2, "null_entity")]
+
+
+def test_letters_of_a_topic_made_anew_are_others_than_those_at_the_same_offsets(
+    stream: Stream,
+) -> None:
+    anew = letter(1) | {"appended_at": COMMITTED_AT + HOUR}
+    stream.append(letters=dead(letter(1)))
+    stream.append(letters=dead(anew))
+    stream.append(replayed=dead(anew).select(MESSAGE))
+    [left] = stream.lake.dead_letters(stream.raw)["appended_at"]
+    assert left == COMMITTED_AT
+
+
 def test_a_dead_letter_that_stays_dead_gets_its_reason_of_now(stream: Stream) -> None:
     stream.append(letters=dead(letter(1, "null_entity")))
-    used = dead(letter(1)).select("source", "position")
+    used = dead(letter(1)).select(MESSAGE)
     stream.append(letters=dead(letter(1, "null_event_id")), replayed=used)
     found = stream.lake.dead_letters(stream.raw).select("position", "rule").rows()
     assert found == [(1, "null_event_id")]

@@ -10,6 +10,7 @@ import polars as pl
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.amend import Amended, amend, keys_of, may_reject
+from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
 from sequence_platform.engine.enrich import Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.errors import ConflictError
@@ -34,7 +35,7 @@ ATTEMPTS = 20
 AHEAD = timedelta(days=1)
 """A clock may be wrong by that much: a message of a later time waits as a dead letter."""
 
-NO_LETTERS = pl.DataFrame(schema={"source": pl.String, "position": pl.Int64})
+NO_LETTERS = pl.DataFrame(schema={name: STREAM_LETTERS[name] for name in MESSAGE})
 
 Moves = Sequence[OffsetMove]
 
@@ -113,7 +114,7 @@ class LakeSink:
         Args:
             batches: Messages.
             moves: Of the partitions they came from; none for messages that are replayed.
-            replayed: ``source, position`` of dead letters that these messages were.
+            replayed: MESSAGE of dead letters that these messages were.
 
         Raises:
             FencedError: another worker has read on from where this one started, or has replayed

@@ -78,10 +78,14 @@ def starting_positions(
     """
     topic, name = topic_of(event), f"event type '{event.name}'"
     identity, bounds = log.identity(topic), log.bounds(topic)
+    offsets = lake.offsets(raw_table(event)).filter(topic=topic)
+    is_resumed = identity in offsets["identity"]
     stored = {
         partition: (known, following)
-        for at, partition, known, following, _ in lake.offsets(raw_table(event)).rows()
-        if at == topic and shard.takes(partition)
+        for _, partition, known, following, _ in offsets.rows()
+        if shard.takes(partition)
+        # Once an operator resumed a topic that was made anew, partitions that it lost are history.
+        and (partition in bounds or known == identity or not is_resumed)
     }
     for known, _ in stored.values():
         ensure_same_topics({topic: identity}, {topic: known}, log=name)

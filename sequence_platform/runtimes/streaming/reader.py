@@ -148,6 +148,16 @@ class Reader:
             for partition in self._log.bounds(topic_of(share.event))
         )
 
+    def has_lost_topic(self) -> bool:
+        """Return whether a topic that was read is not there any more."""
+        for share in self._shares:
+            try:
+                self._log.identity(topic_of(share.event))
+            except StoreError as error:
+                if not error.retryable:
+                    return True
+        return False
+
     def unread(self) -> dict[str, int]:
         """Return how many messages the log holds behind what was read, by event type."""
         return {

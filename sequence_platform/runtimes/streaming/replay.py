@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.clock import Clock
+from sequence_platform.engine.dead_letters import MESSAGE
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import Lake, LogBatch, LogPartition
 from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
@@ -25,7 +26,7 @@ def replay(lake: Lake, event: EventPlan, letters: pl.DataFrame, clock: Clock) ->
     Raises:
         FencedError: another replay has used some of them meanwhile; nothing changed.
     """
-    used = letters.select("source", "position")
+    used = letters.select(MESSAGE)
     return LakeSink(lake, event, clock).flush(_batches(letters), (), used)
 
 

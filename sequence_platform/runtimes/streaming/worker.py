@@ -153,7 +153,7 @@ class StreamWorker:
                     self._flush(self._reader.take())
                     self._begin(stop)
                     flushing = flusher.submit(self._flush, self._reader.take())
-                if until_caught_up and not any(self._reader.unread().values()):
+                if until_caught_up and self._is_caught_up(stop):
                     break
                 self._pass_on()
             self._settle(flushing)
@@ -175,11 +175,7 @@ class StreamWorker:
             timeout = min(self._pace.poll_seconds, self._pace.flush_seconds)
             self._reader.poll(max_messages=self._pace.poll_messages, timeout_seconds=timeout)
 
-        try:
-            self._patiently(poll, stop)
-        except LogPositionError:
-            return False  # whose event type that is, the next begin tells
-        return True
+        return self._can(poll, stop)
 
     def _is_full(self) -> bool:
         is_long = self._reader.messages >= self._pace.flush_messages
@@ -206,9 +202,31 @@ class StreamWorker:
             self._lag = self._reader.lag(self._committed)
             found.append(self._reader.has_more())
 
-        self._patiently(look, stop)
+        if not self._can(look, stop):
+            return True
         self._tell(StreamReport(None, self._lag))
         return found[-1] if found else False
+
+    def _is_caught_up(self, stop: Event) -> bool:
+        unread: dict[str, int] = {}
+        return self._can(lambda: unread.update(self._reader.unread()), stop) and not any(
+            unread.values()
+        )
+
+    def _can(self, work: Callable[[], None], stop: Event) -> bool:
+        """Do something with the log, patiently.
+
+        Return False if an operator must look after an event type: the next begin tells which.
+        """
+        try:
+            self._patiently(work, stop)
+        except LogPositionError:
+            return False
+        except StoreError:
+            if not self._reader.has_lost_topic():
+                raise
+            return False
+        return True
 
     def _settle(self, flushing: Future[None]) -> None:
         """Wait for a flush, and pass on what it has to tell meanwhile."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from sequence_platform.engine.dead_letters import STREAM_LETTERS
+from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
 from sequence_platform.errors import ConflictError, FencedError
 from sequence_platform.ports import (
     Append,
@@ -222,7 +222,7 @@ def _put_letters(session: Session, prepared: _Prepared) -> None:
     if append.replayed.height:
         used = session.execute(
             f"DELETE FROM {table(DEAD_LETTERS)} WHERE table_name = {text(append.raw.name)} "
-            "AND (source, position) IN (SELECT (source, position) FROM replayed_)",
+            f"AND ({columns_of(MESSAGE)}) IN (SELECT ({columns_of(MESSAGE)}) FROM replayed_)",
             frames={"replayed_": append.replayed},
         )
         if used != append.replayed.height:
@@ -235,6 +235,12 @@ def _put_letters(session: Session, prepared: _Prepared) -> None:
             )
     if prepared.dead.height:
         columns = columns_of(STREAM_LETTERS)
+        # A message that an operator lets be read again has one letter all the same.
+        session.execute(
+            f"DELETE FROM {table(DEAD_LETTERS)} WHERE table_name = {text(append.raw.name)} "
+            f"AND ({columns_of(MESSAGE)}) IN (SELECT ({columns_of(MESSAGE)}) FROM dead_)",
+            frames={"dead_": prepared.dead},
+        )
         session.execute(
             f"INSERT INTO {table(DEAD_LETTERS)} (table_name, {columns}, recorded_at) "
             f"SELECT {text(append.raw.name)}, {columns}, ? FROM dead_",
