@@ -51,7 +51,7 @@ FEATURES = {
     "is_ad": pl.Boolean,
 }
 COLUMNS = ["entity", "event_time", "event_id", *FEATURES]
-DUCKDB_PARTS = 16
+DUCKDB_PARTS = 8
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
@@ -170,9 +170,10 @@ def _newest(events: Frame) -> Frame:
 
 
 def duckdb_windows(folder: Path, out: Path) -> None:
-    """Window functions for the newest 500, then ordered lists, a part of the users at a time.
+    """Window functions for the newest 500, then ordered lists, for a part of the users at a time.
 
-    All users at once need more than 16 GB: DuckDB does not spill the states of ordered lists.
+    All users at once need more than 16 GB, a quarter of them more than 10: DuckDB does not spill
+    the states of ordered lists.
     """
     import duckdb
 
@@ -183,18 +184,21 @@ def duckdb_windows(folder: Path, out: Path) -> None:
         config={"threads": 2, "memory_limit": "10GB", "temp_directory": str(out.parent / "spill")}
     )
     connection.execute("SET preserve_insertion_order = false")
-    out.mkdir(exist_ok=True)
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    connection.execute(f"""
+        CREATE TEMP TABLE newest AS
+        SELECT {names} FROM read_parquet('{files(folder)}', hive_partitioning = false)
+        QUALIFY row_number() OVER (
+            PARTITION BY entity ORDER BY event_time DESC, event_id DESC
+        ) <= {LENGTH}
+    """)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
     for part in range(DUCKDB_PARTS):
         connection.execute(f"""
             COPY (
-                SELECT entity, {lists}
-                FROM (
-                    SELECT * FROM read_parquet('{files(folder)}', hive_partitioning = false)
-                    WHERE hash(entity) % {DUCKDB_PARTS} = {part}
-                    QUALIFY row_number() OVER (
-                        PARTITION BY entity ORDER BY event_time DESC, event_id DESC
-                    ) <= {LENGTH}
-                ) GROUP BY entity
+                SELECT entity, {lists} FROM newest
+                WHERE hash(entity) % {DUCKDB_PARTS} = {part} GROUP BY entity
             ) TO '{out}/{part}.parquet' (FORMAT parquet)
         """)
 

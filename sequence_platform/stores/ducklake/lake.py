@@ -153,7 +153,7 @@ class DuckLakeLake:
         self, specs: Sequence[TableSpec], window: Window, *, active: Window
     ) -> pl.DataFrame:
         """Return who was active, and their rows in ``window``."""
-        return read.entity_counts(self._session, specs, window, active)
+        return read.entity_counts(self._session, self._cache, specs, window, active)
 
     def read_lookup(self, spec: TableSpec, keys: pl.Series) -> pl.DataFrame:
         """Return the rows of an enrichment table with one of these keys."""

@@ -99,12 +99,12 @@ def _ledger_rows(session: Session, spec: TableSpec, window: Window) -> int:
 
 
 def entity_counts(
-    session: Session, specs: Sequence[TableSpec], window: Window, active: Window
+    session: Session, cache: FileCache, specs: Sequence[TableSpec], window: Window, active: Window
 ) -> pl.DataFrame:
     """Return who was active and how many rows they have; see ``ports.LakeReader.entity_counts``."""
     with session.snapshot(), translated("count rows of entities", session.address.data_path):
         held = [
-            count_in_files(session, spec, window, _ledger_rows(session, spec, window))
+            count_in_files(session, cache, spec, window, _ledger_rows(session, spec, window))
             for spec in specs
         ]
         found = [counts for counts in held if counts is not None]

@@ -35,6 +35,14 @@ class FileCache:
     def __init__(self) -> None:
         self._frames: OrderedDict[tuple[str, tuple[str, ...]], pl.DataFrame] = OrderedDict()
         self._bytes = 0
+        self._counted: tuple[list[str], int] = ([], 0)
+
+    def rows_of(self, files: list[str], schema: pl.Schema) -> int:
+        """Return how many rows files hold; buckets of one window ask again and again."""
+        if self._counted[0] != files:
+            held = scan(files, schema).select(pl.len()).collect().item()
+            self._counted = (files, int(held))
+        return self._counted[1]
 
     def read(
         self, files: Sequence[str], columns: tuple[str, ...], schema: pl.Schema
@@ -97,8 +105,7 @@ def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
             decoded = cache.read(files, needed, schema)
             rows, held = decoded.lazy(), decoded.height
         else:
-            rows = scan(files, schema)
-            held = rows.select(pl.len()).collect().item()
+            rows, held = scan(files, schema), cache.rows_of(files, schema)
         if held != ledger_rows:
             return None
         return _narrowed(rows, window, entities, between).select(columns).collect().rechunk()
@@ -107,7 +114,7 @@ def read_files(  # noqa: PLR0913, PLR0917 - each narrows the read
 
 
 def count_in_files(
-    session: Session, spec: TableSpec, window: Window, ledger_rows: int
+    session: Session, cache: FileCache, spec: TableSpec, window: Window, ledger_rows: int
 ) -> pl.DataFrame | None:
     """Return ``entity, rows`` of a window, or None where files are not the whole truth."""
     files = current_files(session, spec, days_of(window))
@@ -116,7 +123,7 @@ def count_in_files(
     schema = pl.Schema({name: stored_dtype(dtype) for name, dtype in spec.columns.items()})
     try:
         rows = scan(files, schema)
-        if rows.select(pl.len()).collect().item() != ledger_rows:
+        if cache.rows_of(files, schema) != ledger_rows:
             return None
         counted = _narrowed(rows, window, None, None).group_by("entity").agg(rows=pl.len())
         return counted.select(pl.col("entity").cast(spec.columns["entity"]), "rows").collect()
