@@ -1,5 +1,6 @@
 """What runtimes need from outside, as protocols. Adapters implement them; runtimes receive them."""
 
+from sequence_platform.ports.decoder import MessageDecoder
 from sequence_platform.ports.lake import (
     CORRECTION_COLUMNS,
     Committed,
@@ -31,6 +32,7 @@ __all__ = [
     "LogPartition",
     "LogWriter",
     "Maintenance",
+    "MessageDecoder",
     "PartitionCommit",
     "RawBatch",
     "Staged",
