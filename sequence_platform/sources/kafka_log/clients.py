@@ -21,6 +21,7 @@ from kafka.errors import (
     KafkaConfigurationError,
     KafkaError,
     KafkaTimeoutError,
+    RequestTimedOutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -34,6 +35,8 @@ RECONNECT_SECONDS = 1
 """At most between attempts to reach a broker that is away."""
 REFUSED = (AuthorizationError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
 """What trying again does not mend."""
+TIMEOUTS = (KafkaTimeoutError, RequestTimedOutError)
+"""Say less than what went before them."""
 HUNG_UP = "socket disconnected"
 """All that kafka-python 3.0.12 tells of a wrong password: the answer goes down with the socket."""
 SECRET = re.compile(r"(?i)(password|secret|token)")
@@ -99,7 +102,7 @@ def open_client(make: Callable[..., Client], servers: str, **settings: object) -
         try:
             return make(bootstrap_servers=servers.split(","), kafka_client=remembered, **known)
         except Exception as error:
-            told = [reason for reason in reasons if not isinstance(reason, KafkaTimeoutError)]
+            told = [reason for reason in reasons if not isinstance(reason, TIMEOUTS)]
             reason = told[-1] if told else None
             for client in opened:  # kafka-python 3.0.12 leaves its thread running
                 with suppress(KafkaError, OSError, RuntimeError):
@@ -126,9 +129,9 @@ class _Reasons(logging.Handler):
 @contextmanager
 def _reasons() -> Iterator[list[Exception]]:
     library = logging.getLogger("kafka")
-    if not library.handlers:
+    if all(isinstance(handler, logging.NullHandler | _Reasons) for handler in library.handlers):
         # It logs every attempt to reach a broker that is away, with tracebacks; we raise it once.
-        library.addHandler(logging.NullHandler())
+        # Whoever wants to read it gives the logger 'kafka' a handler; at DEBUG it has passwords.
         library.propagate = False
     listener = _Reasons()
     library.addHandler(listener)
