@@ -8,7 +8,7 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 ARGS ?=
-EXTRAS := dev,notebook
+EXTRAS := dev,notebook,avro
 
 BIN := .venv/bin
 VENV := .venv/.installed

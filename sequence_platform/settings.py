@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         description="Brokers, if no log is given.",
         validation_alias=AliasChoices("kafka_bootstrap_servers", "KAFKA_BOOTSTRAP_SERVERS"),
     )
+    schema_registry: str = Field(
+        "", description="Where Avro schemas are: http://host:8081 (Confluent's interface)."
+    )
+    schema_registry_user: SecretStr = Field(
+        SecretStr(""), description="name:password, if the schema registry wants one."
+    )
     cache: Path = Field(
         default_factory=_cache,
         description="Folder of what was downloaded, such as Kafka's jars.",

@@ -16,14 +16,18 @@ import polars as pl
 from sequence_platform.catalog import load_plan
 from sequence_platform.clock import Clock, SystemClock
 from sequence_platform.definition import Files, Source, Table
+from sequence_platform.definition.source import MessageFormat
 from sequence_platform.engine.enrich import event_times
 from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EventPlan, Plan
 from sequence_platform.plan.tables import all_tables
-from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter
+from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter, MessageDecoder
 from sequence_platform.runtimes.publishing import ensure_published, publish
+from sequence_platform.runtimes.streaming.received import Decode
 from sequence_platform.settings import Settings
+from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.json_messages import JsonDecoder
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
@@ -41,6 +45,15 @@ class Platform:
     def ensure_published(self) -> None:
         """Raise StateMismatchError if other definitions were published meanwhile."""
         ensure_published(self.lake, self.plan)
+
+    def decode_of(self, event: EventPlan) -> Decode:
+        """Return what reads the messages of an event type that has a log.
+
+        Raises:
+            StoreError: no schema registry is set, or an extra is missing.
+        """
+        log = event.definition.log
+        return message_decoder(self.settings, log.format if log else "json").decode
 
     def history_of(self, name: str) -> BatchSource | None:
         """Return the batch source of an event type, or None if it has only a log."""
@@ -145,6 +158,25 @@ def open_log_writer(settings: Settings) -> Iterator[LogWriter]:
         yield writer
     finally:
         writer.close()
+
+
+def message_decoder(settings: Settings, message_format: MessageFormat) -> MessageDecoder:
+    """Return what reads messages of a format.
+
+    Raises:
+        StoreError: no schema registry is set, or an extra is missing.
+    """
+    if message_format == "json":
+        return JsonDecoder()
+    if not settings.schema_registry:
+        raise StoreError(
+            "messages cannot be read without a schema registry",
+            found=f"messages in {message_format}, and no registry",
+            expected="SEQUENCE_PLATFORM_SCHEMA_REGISTRY=http://host:8081",
+            next_step="set it",
+        )
+    user = settings.schema_registry_user.get_secret_value()
+    return AvroDecoder(SchemaRegistry(settings.schema_registry, user=user))
 
 
 def _log_address(settings: Settings) -> tuple[str, str]:

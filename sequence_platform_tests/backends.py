@@ -19,9 +19,11 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.errors import TopicAlreadyExistsError
 
 from sequence_platform.definition import Files, Table
-from sequence_platform.ports import BatchSource
+from sequence_platform.ports import BatchSource, MessageDecoder
 from sequence_platform.ports.log import LogPartition
+from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
+from sequence_platform.sources.json_messages import JsonDecoder
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.kafka_log import KafkaLog, KafkaLogWriter
 from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, MemoryTopics
@@ -271,3 +273,9 @@ LOGS: Mapping[str, MakePlace] = {
     "kafka": lambda _: KafkaPlace(kafka_servers()),
     "memory": lambda _: MemoryPlace(),
 }
+
+DECODERS: Mapping[str, Callable[[str], MessageDecoder]] = {
+    "avro": lambda registry: AvroDecoder(SchemaRegistry(registry)),
+    "json": lambda _: JsonDecoder(),
+}
+"""By the address of a schema registry."""

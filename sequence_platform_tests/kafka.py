@@ -24,7 +24,7 @@ def kafka_servers() -> str:
 
 def kafka_broker(data: Path, **options: object) -> KafkaBroker:
     """Return a broker for one test, which starts, kills and ends it."""
-    return KafkaBroker(_jars(), data, **options)  # type: ignore[arg-type] # as KafkaBroker takes
+    return KafkaBroker(kafka_jars(), data, **options)  # type: ignore[arg-type] # as KafkaBroker takes
 
 
 @cache
@@ -37,7 +37,7 @@ def _shared_broker() -> KafkaBroker:
     return broker
 
 
-def _jars() -> Path:
+def kafka_jars() -> Path:
     try:
         return _found_jars()
     except StoreError as error:

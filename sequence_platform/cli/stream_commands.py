@@ -94,7 +94,7 @@ def stream(
         worker = StreamWorker(
             log, platform.lake, events, platform.clock,
             shard=shard, pace=pace, tell=lambda report: _tell(console, report),
-            ensure=platform.ensure_published,
+            ensure=platform.ensure_published, decode_of=platform.decode_of,
         )  # fmt: skip
         worker.run(stop, until_caught_up=until_caught_up)
 
@@ -182,7 +182,8 @@ def replay_(settings: Settings, event_type: str, rule: str | None) -> None:
         if letters.is_empty():
             click.echo("none to replay")
             return
-        done = replay(platform.lake, event, letters, platform.clock)
+        decode = platform.decode_of(event)
+        done = replay(platform.lake, event, letters, platform.clock, decode)
     click.echo(
         f"{done.messages - done.dead:,} of {done.messages:,} could be used, {done.dead:,} stay"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+MessageFormat = Literal["json", "avro"]
 FileFormat = Literal["parquet", "csv", "tsv", "ndjson"]
 FORMAT_OF_SUFFIX: dict[str, FileFormat] = {
     ".parquet": "parquet",
@@ -80,9 +81,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A topic of the event log that the streaming runtime reads."""
+    """A topic of the event log that the streaming runtime reads.
+
+    Attributes:
+        topic: Its name.
+        format: What its messages are: ``"json"`` objects, or ``"avro"`` records whose schemas a
+            registry has (SEQUENCE_PLATFORM_SCHEMA_REGISTRY).
+    """
 
     topic: str
+    format: MessageFormat = "json"
 
 
 Source = Files | Table

@@ -102,6 +102,7 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
                     pace=pace,
                     tell=tell,
                     ensure=platform.ensure_published,
+                    decode_of=platform.decode_of,
                 )
                 worker.run(stop)
         except StateMismatchError as error:

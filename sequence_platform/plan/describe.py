@@ -75,6 +75,7 @@ def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
         "text": {"envelope": _texts(envelope), "where": _texts(rules), "columns": _texts(columns)},
         "enrich": {item.enrichment.name: item.column for item in lookups},
         "log": None if definition.log is None else definition.log.topic,
+        "log_format": None if definition.log is None else definition.log.format,
         "arrival": "assumed on time" if definition.arrival_time is None else "recorded",
         "start": definition.start.isoformat(),
         "retention_s": definition.retention.total_seconds(),

@@ -1,6 +1,7 @@
 """What runtimes need from outside, as protocols. Adapters implement them; runtimes receive them."""
 
 from sequence_platform.plan.tables import TableSpec
+from sequence_platform.ports.decoder import MessageDecoder
 from sequence_platform.ports.lake import (
     CORRECTION_COLUMNS,
     Append,
@@ -41,6 +42,7 @@ __all__ = [
     "LogPartition",
     "LogWriter",
     "Maintenance",
+    "MessageDecoder",
     "OffsetMove",
     "PartitionCommit",
     "PartitionState",

@@ -11,6 +11,7 @@ import polars as pl
 from sequence_platform.clock import Clock
 from sequence_platform.engine.amend import Amended, amend, keys_of, may_reject
 from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
+from sequence_platform.engine.decode import decode as decode_json
 from sequence_platform.engine.enrich import Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.errors import ConflictError
@@ -27,7 +28,7 @@ from sequence_platform.ports import (
     PartitionState,
     Staged,
 )
-from sequence_platform.runtimes.streaming.received import Received, receive
+from sequence_platform.runtimes.streaming.received import Decode, Received, receive
 
 ATTEMPTS = 20
 """Times a flush looks at partitions anew when other writers commit them first."""
@@ -97,12 +98,22 @@ class Flushed:
 
 
 class LakeSink:
-    """Writes what a log brings of one event type."""
+    """Writes what a log brings of one event type.
 
-    def __init__(self, lake: Lake, event: EventPlan, clock: Clock) -> None:
+    Args:
+        lake: Where to.
+        event: The event type.
+        clock: For when.
+        decode: What its messages are written in: JSON unless given.
+    """
+
+    def __init__(
+        self, lake: Lake, event: EventPlan, clock: Clock, decode: Decode = decode_json
+    ) -> None:
         self._lake = lake
         self._event = event
         self._clock = clock
+        self._decode = decode
         self._raw = raw_table(event)
         self._enriched = enriched_table(event)
 
@@ -121,7 +132,7 @@ class LakeSink:
                 these dead letters; nothing is committed.
             StoreError: nothing is committed; if it is retryable, flushing again may help.
         """
-        received = receive(self._event, batches, self._read_lookup, self._possible())
+        received = receive(self._event, batches, self._read_lookup, self._possible(), self._decode)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._commit(batches, received, moves, replayed)

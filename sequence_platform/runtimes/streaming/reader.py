@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,7 @@ class Reader:
 
     Attributes:
         refused: Event types that cannot be read, and why; the others are.
+        heard_at: When messages came last, or reading began; monotonic seconds.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Reader:
         self._shard = shard
         self._shares: list[_Share] = []
         self.refused: dict[str, SequencePlatformError] = {}
+        self.heard_at = time.monotonic()
 
     @property
     def messages(self) -> int:
@@ -123,6 +126,7 @@ class Reader:
     def poll(self, *, max_messages: int, timeout_seconds: float) -> None:
         """Read on."""
         batches = self._log.poll(max_messages=max_messages, timeout_seconds=timeout_seconds)
+        self.heard_at = time.monotonic() if batches else self.heard_at
         for batch in batches:
             for share in self._shares:
                 share.add(batch)

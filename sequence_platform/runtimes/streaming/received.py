@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.engine.dead_letters import STREAM_LETTERS
-from sequence_platform.engine.decode import decode
+from sequence_platform.engine.decode import Decoded
 from sequence_platform.engine.enrich import Enriched, ReadLookup, enrich_by
 from sequence_platform.engine.fit import without
 from sequence_platform.engine.raw import raw_rows
@@ -37,8 +37,16 @@ class Received:
     dead: pl.DataFrame
 
 
+Decode = Callable[[Sequence[bytes | None], pl.Schema], Decoded]
+"""``ports.MessageDecoder.decode``."""
+
+
 def receive(
-    event: EventPlan, batches: Sequence[LogBatch], read_lookup: ReadLookup, window: Window
+    event: EventPlan,
+    batches: Sequence[LogBatch],
+    read_lookup: ReadLookup,
+    window: Window,
+    decode: Decode,
 ) -> Received:
     """Decode and enrich messages; each is in exactly one of raw and dead.
 
@@ -47,12 +55,13 @@ def receive(
         batches: Messages.
         read_lookup: Where enrichment rows come from.
         window: Event times that can be; a message of another is a dead letter.
+        decode: What the messages are written in.
     """
     messages = _messages(batches)
     values = list(chain.from_iterable(batch.values for batch in batches))
     parts = [
         _receive(event, messages[at : at + CHUNK_MESSAGES], values[at : at + CHUNK_MESSAGES],
-                 read_lookup, window)
+                 read_lookup, window, decode)
         for at in range(0, len(values), CHUNK_MESSAGES)
     ]  # fmt: skip
     return Received(
@@ -62,12 +71,13 @@ def receive(
     )
 
 
-def _receive(
+def _receive(  # noqa: PLR0913, PLR0917 - as receive, of a chunk
     event: EventPlan,
     messages: pl.DataFrame,
     values: Sequence[bytes | None],
     read_lookup: ReadLookup,
     window: Window,
+    decode: Decode,
 ) -> Received:
     decoded = decode(values, event.raw_schema)
     every = pl.int_range(len(values), eager=True, dtype=pl.Int64).to_frame("at")

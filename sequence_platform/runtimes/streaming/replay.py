@@ -7,12 +7,16 @@ import polars as pl
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.dead_letters import MESSAGE
+from sequence_platform.engine.decode import decode as decode_json
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import Lake, LogBatch, LogPartition
 from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
+from sequence_platform.runtimes.streaming.received import Decode
 
 
-def replay(lake: Lake, event: EventPlan, letters: pl.DataFrame, clock: Clock) -> Flushed:
+def replay(
+    lake: Lake, event: EventPlan, letters: pl.DataFrame, clock: Clock, decode: Decode = decode_json
+) -> Flushed:
     """Feed dead letters through the stream's way again, in one transaction.
 
     A letter that can be used becomes rows and is gone; another stays, with its reason of now.
@@ -22,12 +26,13 @@ def replay(lake: Lake, event: EventPlan, letters: pl.DataFrame, clock: Clock) ->
         event: Their event type, as compiled now.
         letters: Of ``Lake.dead_letters``, as many as wanted.
         clock: For when.
+        decode: What the messages are written in: JSON unless given.
 
     Raises:
         FencedError: another replay has used some of them meanwhile; nothing changed.
     """
     used = letters.select(MESSAGE)
-    return LakeSink(lake, event, clock).flush(_batches(letters), (), used)
+    return LakeSink(lake, event, clock, decode).flush(_batches(letters), (), used)
 
 
 def _batches(letters: pl.DataFrame) -> list[LogBatch]:

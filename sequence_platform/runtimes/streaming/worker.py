@@ -23,14 +23,19 @@ from tenacity import (
 )
 
 from sequence_platform.clock import Clock
+from sequence_platform.engine.decode import decode
 from sequence_platform.errors import LogPositionError, StoreError
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import EventLog, Lake, LogPartition
 from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
 from sequence_platform.runtimes.streaming.positions import Shard
 from sequence_platform.runtimes.streaming.reader import Reader, Taken
+from sequence_platform.runtimes.streaming.received import Decode
 
 LONGEST_WAIT_SECONDS = 30.0
+QUIET_SECONDS = 10.0
+"""When nothing came for so long, what a log counts beyond what was read are no messages."""
+
 LOOK_SECONDS = 0.05
 """How often a worker that waits for a flush looks whether it is done."""
 
@@ -94,6 +99,7 @@ class StreamWorker:
             by the thread that runs the worker.
         ensure: Is asked every ``look_seconds``; what it raises ends the worker, which then commits
             nothing more.
+        decode_of: Returns what an event type's messages are written in; JSON unless given.
     """
 
     def __init__(  # noqa: PLR0913 - what is read, where it goes, and how
@@ -107,10 +113,14 @@ class StreamWorker:
         pace: Pace | None = None,
         tell: Tell | None = None,
         ensure: Callable[[], None] | None = None,
+        decode_of: Callable[[EventPlan], Decode] | None = None,
     ) -> None:
         plans = list(events)
         self._reader = Reader(log, lake, plans, shard or Shard())
-        self._sinks = {event.name: LakeSink(lake, event, clock) for event in plans}
+        decode_of = decode_of or _json
+        self._sinks = {
+            event.name: LakeSink(lake, event, clock, decode_of(event)) for event in plans
+        }
         self._pace = pace or Pace()
         self._tell = tell or _tell_nobody
         self._ensure = ensure or _ensure_nothing
@@ -208,6 +218,9 @@ class StreamWorker:
         return found[-1] if found else False
 
     def _is_caught_up(self, stop: Event) -> bool:
+        """Return whether all that the log held was read; its last records may be no messages."""
+        if time.monotonic() - self._reader.heard_at >= QUIET_SECONDS:
+            return True
         unread: dict[str, int] = {}
         return self._can(lambda: unread.update(self._reader.unread()), stop) and not any(
             unread.values()
@@ -272,6 +285,10 @@ class StreamWorker:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.retryable
+
+
+def _json(_: EventPlan) -> Decode:
+    return decode
 
 
 def _ensure_nothing() -> None:

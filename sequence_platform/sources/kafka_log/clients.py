@@ -5,6 +5,7 @@ The library has no types: what comes out of it is annotated where it enters ours
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from kafka.errors import (
     AuthorizationError,
     KafkaConfigurationError,
     KafkaError,
+    KafkaTimeoutError,
+    RequestTimedOutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
@@ -32,6 +35,10 @@ RECONNECT_SECONDS = 1
 """At most between attempts to reach a broker that is away."""
 REFUSED = (AuthorizationError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
 """What trying again does not mend."""
+TIMEOUTS = (KafkaTimeoutError, RequestTimedOutError)
+"""Say less than what went before them."""
+HUNG_UP = "socket disconnected"
+"""All that kafka-python 3.0.12 tells of a wrong password: the answer goes down with the socket."""
 SECRET = re.compile(r"(?i)(password|secret|token)")
 
 WHOLE = {
@@ -91,15 +98,47 @@ def open_client(make: Callable[..., Client], servers: str, **settings: object) -
         **settings,
     }
     known = {name: value for name, value in every.items() if name in make.DEFAULT_CONFIG}  # type: ignore[attr-defined] # the class of a client
-    with translated("Kafka cannot be reached", servers):
+    with translated("Kafka cannot be reached", servers), _reasons() as reasons:
         try:
             return make(bootstrap_servers=servers.split(","), kafka_client=remembered, **known)
-        except Exception:
+        except Exception as error:
+            told = [reason for reason in reasons if not isinstance(reason, TIMEOUTS)]
+            reason = told[-1] if told else None
             for client in opened:  # kafka-python 3.0.12 leaves its thread running
                 with suppress(KafkaError, OSError, RuntimeError):
                     client.close()
                     client._manager._net.stop()  # noqa: SLF001 - as KafkaAdminClient.close does
-            raise
+            if reason is None:
+                raise
+            raise reason from error
+
+
+class _Reasons(logging.Handler):
+    """Keeps the errors that the library only logs: why no broker could be reached."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[Exception] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the errors of a message."""
+        given = record.args if isinstance(record.args, tuple) else ()
+        self.found += [fact for fact in given if isinstance(fact, Exception)]
+
+
+@contextmanager
+def _reasons() -> Iterator[list[Exception]]:
+    library = logging.getLogger("kafka")
+    if all(isinstance(handler, logging.NullHandler | _Reasons) for handler in library.handlers):
+        # It logs every attempt to reach a broker that is away, with tracebacks; we raise it once.
+        # Whoever wants to read it gives the logger 'kafka' a handler; at DEBUG it has passwords.
+        library.propagate = False
+    listener = _Reasons()
+    library.addHandler(listener)
+    try:
+        yield listener.found
+    finally:
+        library.removeHandler(listener)
 
 
 @contextmanager
@@ -108,6 +147,7 @@ def translated(what: str, servers: str) -> Iterator[None]:
     try:
         yield
     except (KafkaError, OSError, AssertionError, ValueError, TypeError) as error:
+        name = type(error).__name__
         is_refused = isinstance(error, REFUSED)
         is_wrong = isinstance(
             error, KafkaConfigurationError | AssertionError | ValueError | TypeError
@@ -116,12 +156,17 @@ def translated(what: str, servers: str) -> Iterator[None]:
             next_step = "check the user, its password and its rights on the topic"
         elif is_wrong:
             next_step = "check SEQUENCE_PLATFORM_KAFKA__..."
+        elif HUNG_UP in str(error):
+            next_step = (
+                "check security_protocol, user and password: brokers may hang up on clients "
+            )
+            next_step += "that they do not let in; or it goes on by itself once they answer"
         else:
             next_step = "check the address and the brokers; it goes on by itself once they answer"
         raise StoreError(
             what,
             where=servers,
-            found=f"{type(error).__name__}: {' '.join(str(error).split())}",
+            found=" ".join(f"{name}: {str(error).removeprefix(f'{name}: ')}".split()),
             expected="brokers of Kafka 2.8 or newer that let this client in",
             next_step=next_step,
             retryable=not (is_refused or is_wrong),

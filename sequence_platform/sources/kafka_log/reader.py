@@ -78,8 +78,7 @@ class KafkaLog:
         self._positions, self._identities = dict(positions), identities
         self._waited = dict.fromkeys(positions, 0.0)
         self._same_at = self._looked_at = monotonic()
-        if self._consumer is not None:
-            self._seek(self._consumer)
+        self._drop_consumer()  # what it has fetched is of other positions
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> Sequence[LogBatch]:
         """Return the next messages: ports.EventLog."""

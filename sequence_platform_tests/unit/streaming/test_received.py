@@ -12,6 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sequence_platform.engine.dead_letters import STREAM_LETTERS
+from sequence_platform.engine.decode import decode
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Window
 from sequence_platform.plan.tables import raw_table
@@ -53,7 +54,7 @@ def no_lookup(_: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
 
 
 def received(*batches: LogBatch) -> Received:
-    return receive(event(), batches, no_lookup, WINDOW)
+    return receive(event(), batches, no_lookup, WINDOW, decode)
 
 
 GOOD = message("good")
