@@ -110,7 +110,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float, what: str) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not so after {seconds} s")
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 def environment(settings: Settings, home: Path) -> dict[str, str]:
