@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from sequence_platform.definition import Enrichment, EventType, Sequence, Source
+from sequence_platform.definition import Enrichment, EventType, Log, Sequence, Source
 from sequence_platform.plan.expressions import canonical_tree, readable
 from sequence_platform.plan.fingerprint import code_fingerprint
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, LookupPlan, SequencePlan
@@ -74,8 +74,7 @@ def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
         },
         "text": {"envelope": _texts(envelope), "where": _texts(rules), "columns": _texts(columns)},
         "enrich": {item.enrichment.name: item.column for item in lookups},
-        "log": None if definition.log is None else definition.log.topic,
-        "log_format": None if definition.log is None else definition.log.format,
+        "log": None if definition.log is None else _log(definition.log),
         "arrival": "assumed on time" if definition.arrival_time is None else "recorded",
         "start": definition.start.isoformat(),
         "retention_s": definition.retention.total_seconds(),
@@ -174,6 +173,10 @@ def _about(definition: EventType | Enrichment | Sequence) -> Json:
         "owner": definition.owner,
         "description": definition.description,
     }
+
+
+def _log(log: Log) -> Json:
+    return log.topic if log.format == "json" else f"{log.topic} ({log.format})"
 
 
 def _source(source: Source) -> Json:

@@ -28,6 +28,7 @@ from sequence_platform.stores.ducklake import connect_read_only
 from sequence_platform.stores.ducklake.connection import LakeAddress, Resources, open_connection
 from sequence_platform.stores.ducklake.lock import write_lock
 from sequence_platform_tests.backends import LAKES, LakePlace, lake_in_sqlite
+from sequence_platform_tests.conformance.appends import RAW, Stream, dead, letter, move
 from sequence_platform_tests.conformance.lakes import (
     CLICKS,
     DAY,
@@ -43,6 +44,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 WRITER = Path(__file__).with_name("lake_writer.py")
+APPENDER = Path(__file__).with_name("lake_appender.py")
 KILLS = 4
 SECONDS = 120.0
 
@@ -69,11 +71,29 @@ SEMI JOIN corrections.click c ON r.entity = c.entity AND r.event_id = c.event_id
 """Rows that a correction should have removed: the corrections of these tests beat any row."""
 
 
+TORN_STREAM = """
+SELECT * FROM (
+    SELECT
+        (SELECT coalesce(sum(next_offset), 0) FROM platform.offsets) AS messages,
+        (SELECT count(*) FROM platform.dead_letters) AS letters,
+        (SELECT count(*) FROM raw.click) AS raw_rows,
+        (SELECT count(*) FROM enriched.click) AS rows,
+        (SELECT count(DISTINCT event_id) FROM enriched.click) AS ids,
+        (SELECT coalesce(sum(rows), 0) FROM platform.partitions) AS counted,
+        (SELECT coalesce(sum(received), 0) FROM platform.partitions) AS received,
+        (SELECT coalesce(sum(version), 0) FROM platform.partitions) AS appends
+)
+WHERE letters * 3 <> messages OR raw_rows * 3 <> messages * 2 OR rows <> raw_rows
+OR ids <> rows OR counted <> rows OR received <> rows OR appends <> letters
+"""
+"""What a lake holds if an append of the appenders is there in part, or twice."""
+
+
 @pytest.fixture(params=sorted(LAKES))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> LakePlace:
     place = LAKES[request.param](tmp_path)
     with place.open() as lake:
-        lake.ensure_tables([CLICKS])
+        lake.ensure_tables([CLICKS, RAW])
     return place
 
 
@@ -81,7 +101,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> LakePlace:
 def sqlite_place(tmp_path: Path) -> LakePlace:
     place = lake_in_sqlite(tmp_path / "lake")
     with place.open() as lake:
-        lake.ensure_tables([CLICKS])
+        lake.ensure_tables([CLICKS, RAW])
         build(lake, CLICKS, DAY, clicks(click(1, "a", NOON)))
     return place
 
@@ -155,6 +175,34 @@ def test_killed_writers_leave_whole_partitions_and_the_next_run_completes(
         done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
         assert read_all(lake).equals(before)
         assert torn(connection) == []
+    assert len(list(Path(place.data_path).rglob("*.parquet"))) == done.files_after
+
+
+def appender(place: LakePlace, partition: int, appends: int) -> Any:
+    return python(str(APPENDER), place.catalog, place.data_path, str(partition), str(appends))
+
+
+def test_killed_appenders_leave_whole_appends_and_the_next_ones_go_on(place: LakePlace) -> None:
+    moments = random.Random(11)
+    for _ in range(KILLS):
+        with appender(place, 0, 1000) as one, appender(place, 1, 1000) as other:
+            assert one.stdout is not None
+            assert other.stdout is not None
+            one.stdout.readline()
+            other.stdout.readline()
+            time.sleep(moments.uniform(0, 0.5))
+        with place.connect() as connection:
+            assert connection.execute(TORN_STREAM).fetchall() == []
+    with place.open() as lake:
+        before = dict(lake.offsets(RAW).select("log_partition", "next_offset").iter_rows())
+    with appender(place, 0, 1) as last:
+        output, _ = last.communicate(timeout=SECONDS)
+        assert int(output) == before[0] + 3
+    with place.open() as lake, place.connect() as connection:
+        assert connection.execute(TORN_STREAM).fetchall() == []
+        assert before[0] >= 3 * KILLS
+        done = lake.maintain(keep_snapshots=timedelta(0), orphans_older_than=timedelta(0))
+        assert connection.execute(TORN_STREAM).fetchall() == []
     assert len(list(Path(place.data_path).rglob("*.parquet"))) == done.files_after
 
 
@@ -255,6 +303,33 @@ def test_disk_that_is_full_while_committing_changes_nothing(sqlite_place: LakePl
         assert "free space" in caught.value.next_step
         assert not caught.value.retryable
     assert_unchanged(sqlite_place)
+
+
+def test_disk_that_is_full_while_appending_changes_nothing_and_appending_again_helps(
+    sqlite_place: LakePlace,
+) -> None:
+    rows = [click(2, "b", NOON)]
+    with sqlite_place.open() as lake:
+        stream = Stream(lake, RAW, CLICKS)
+
+        def append() -> None:
+            letters = dead(letter(1))
+            stream.append(stream.gain(*rows), moves=[move(None, 2)], letters=letters)
+
+        # Room for the staged files, not for the catalog's journal.
+        with files_limited_to(40_000), pytest.raises(StoreError) as caught:
+            append()
+        assert "free space" in caught.value.next_step
+        assert not caught.value.retryable
+        assert ids(read_all(lake)) == ["a"]
+        assert lake.read_raw(RAW, DAY).is_empty()
+        assert lake.dead_letters(RAW).is_empty()
+        assert stream.offsets() == []
+        assert len(list(Path(sqlite_place.data_path).rglob("*.parquet"))) == 1
+        append()
+        assert ids(read_all(lake)) == ["a", "b"]
+        assert stream.offsets() == [("clicks", 0, "x", 2)]
+        assert lake.ledger()["version"].to_list() == [2]
 
 
 @pytest.fixture

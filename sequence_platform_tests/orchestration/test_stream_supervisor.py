@@ -80,7 +80,7 @@ class Supervisor:
 
     def _happened(self, run: dg.DagsterRun, kind: dg.DagsterEventType | None, at: float) -> None:
         event = None if kind is None else dg.DagsterEvent(kind.value, JOB)
-        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call] # of Dagster
+        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]  # Dagster's
             error_info=None,
             level="debug",
             user_message="",

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from sequence_platform.errors import (
+    ConflictError,
     FencedError,
     LogPositionError,
     SequencePlatformError,
@@ -26,6 +27,7 @@ from sequence_platform.runtimes.streaming import (
     StreamReport,
     resume,
 )
+from sequence_platform.runtimes.streaming.lake_sink import ATTEMPTS
 from sequence_platform.sources.memory_log import MemoryLog
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests.unit.streaming.streams import (
@@ -459,6 +461,24 @@ def test_a_flush_that_fails_for_good_ends_the_worker_and_the_next_one_goes_on(
     with pytest.raises(StoreError, match="the disk is full"):
         failing.catch_up()
     streams.catch_up()
+    assert streams.ids() == streams.raw_ids() == ["a"]
+
+
+def test_a_day_that_another_writer_changed_meanwhile_is_looked_at_anew(streams: Streams) -> None:
+    streams.define()
+    streams.send(*messages("a", "b"))
+    faster = [ConflictError("another writer has committed this partition", retryable=True)]
+    failing = replace(streams, lake=Failing(streams.lake, [*faster, *faster]))  # type: ignore[arg-type]  # a lake, when it works
+    assert failing.catch_up().troubles == []
+    assert streams.ids() == streams.raw_ids() == ["a", "b"]
+
+
+def test_a_day_that_others_change_again_and_again_is_waited_for(streams: Streams) -> None:
+    streams.define()
+    streams.send(*messages("a"))
+    faster = [ConflictError("another writer has committed this partition", retryable=True)]
+    failing = replace(streams, lake=Failing(streams.lake, faster * ATTEMPTS))  # type: ignore[arg-type]  # a lake, when it works
+    assert len(failing.catch_up().troubles) == 1
     assert streams.ids() == streams.raw_ids() == ["a"]
 
 
