@@ -175,7 +175,7 @@ def _about(definition: EventType | Enrichment | Sequence) -> Json:
     }
 
 
-def _log(log: Log) -> Json:
+def _log(log: Log) -> str:
     return log.topic if log.format == "json" else f"{log.topic} ({log.format})"
 
 
