@@ -36,6 +36,9 @@ ATTEMPTS = 20
 AHEAD = timedelta(days=1)
 """A clock may be wrong by that much: a message of a later time waits as a dead letter."""
 
+OPEN = "open"
+"""The state of a partition that only streams have filled."""
+
 NO_LETTERS = pl.DataFrame(schema={name: STREAM_LETTERS[name] for name in MESSAGE})
 
 Moves = Sequence[OffsetMove]
@@ -151,11 +154,11 @@ class LakeSink:
         self, batches: Sequence[LogBatch], received: Received, moves: Moves, replayed: pl.DataFrame
     ) -> Flushed:
         new, raw = _by_day(received.enriched), _raw_by_day(received.raw)
-        versions = self._versions(list(new))
-        amended = self._amended(new)
+        ledger = self._ledger(list(new))
+        amended = self._amended(new, [d for d, (_, state) in ledger.items() if state != OPEN])
         staged = self._stage(raw, amended)
         days = tuple(
-            self._append_of(day, staged[day], amended[day], part, versions.get(day, 0))
+            self._append_of(day, staged[day], amended[day], part, ledger.get(day, (0, OPEN))[0])
             for day, part in new.items()
         )
         appended = self._lake.append(
@@ -172,20 +175,31 @@ class LakeSink:
         )
         return self._flushed(batches, received, appended, days, tuple(moves))
 
-    def _versions(self, days: Sequence[date]) -> dict[date, int]:
+    def _ledger(self, days: Sequence[date]) -> dict[date, tuple[int, str]]:
+        """Return version and state of partitions that exist."""
         if not days:
             return {}
         span = (days[0], days[-1] + timedelta(days=1))
         ledger = self._lake.ledger(self._enriched.name, span)
-        return dict(ledger.select("day", "version").iter_rows())
+        return {
+            day: (v, state) for day, v, state in ledger.select("day", "version", "state").rows()
+        }
 
-    def _amended(self, new: Mapping[date, Enriched]) -> dict[date, Amended]:
+    def _amended(self, new: Mapping[date, Enriched], built: Sequence[date]) -> dict[date, Amended]:
         """Weigh the new rows of each day against what it holds of the same keys."""
         if not new:
             return {}
         days, keys = list(new), pl.concat([keys_of(part) for part in new.values()]).unique()
-        stored = self._lake.read_keys(self._enriched, days, keys)
-        rejected = self._rejected_before(days, keys)
+        rejected = Enriched.empty(self._event).rejected
+        if may_reject(self._event):
+            before = self._lake.read_keys(self._raw, days, keys)
+            rejected = self._rejected(before)
+            # What a day holds that batch has not built, the log brought: it is among these keys.
+            seen = before.select(entity="_entity", event_id="_event_id").unique()
+            parts = [(built, keys), ([day for day in days if day not in built], seen)]
+        else:
+            parts = [(days, keys)]
+        stored = pl.concat(self._lake.read_keys(self._enriched, at, of) for at, of in parts)
         return {
             day: amend(
                 self._event,
@@ -196,14 +210,12 @@ class LakeSink:
             for day, part in new.items()
         }
 
-    def _rejected_before(self, days: Sequence[date], keys: pl.DataFrame) -> pl.DataFrame:
-        """Return earlier messages of these keys that were rejected: such a one may still win."""
-        if may_reject(self._event):
-            before = self._lake.read_keys(self._raw, days, keys)
-            if not before.is_empty():
-                again = received_rows(self._event, before)
-                return enrich_by(self._event, again, self._read_lookup).rejected
-        return Enriched.empty(self._event).rejected
+    def _rejected(self, before: pl.DataFrame) -> pl.DataFrame:
+        """Return which earlier messages were rejected: such a one may still win."""
+        if before.is_empty():
+            return Enriched.empty(self._event).rejected
+        again = received_rows(self._event, before)
+        return enrich_by(self._event, again, self._read_lookup).rejected
 
     def _stage(
         self, raw: Mapping[date, pl.DataFrame], amended: Mapping[date, Amended]

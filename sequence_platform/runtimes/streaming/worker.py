@@ -243,8 +243,12 @@ class StreamWorker:
 
     def _settle(self, flushing: Future[None]) -> None:
         """Wait for a flush, and pass on what it has to tell meanwhile."""
+        began = time.monotonic()
         while not flushing.done():
             self._pass_on()
+            if time.monotonic() - began >= self._pace.look_seconds:
+                began = time.monotonic()
+                self._tell(StreamReport(None, self._lag))
             with suppress(TimeoutError):
                 flushing.exception(timeout=LOOK_SECONDS)
         flushing.result()

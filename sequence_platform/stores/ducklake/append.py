@@ -282,8 +282,8 @@ def _move_offsets(session: Session, append: Append) -> None:
             raise FencedError(
                 "another worker has read on from where this one started",
                 where=f"{append.raw.name}, topic {move.at.topic}, partition {move.at.partition}",
-                found=f"offset {following} stored",
-                expected=f"offset {move.start}",
+                found=f"offset {following} of topic {identity} stored",
+                expected=f"offset {move.start} of topic {move.identity}",
                 next_step="nothing is lost and nothing twice: this worker ends; let one worker a "
                 "shard run",
             )

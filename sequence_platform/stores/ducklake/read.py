@@ -190,10 +190,19 @@ def read_keys(
     entity, event_id = ("_entity", "_event_id") if "_entity" in spec.columns else KEY
     listed = ", ".join(day_literal(day) for day in days)
     given = keys.select(pl.col(KEY[0]).cast(stored_dtype(spec.columns[entity])), KEY[1])
-    found = session.query(
-        f"SELECT {columns_of(columns)} FROM {table(spec.name)} WHERE day IN ({listed}) "
-        f"AND ({quoted(entity)}, {quoted(event_id)}) IN (SELECT (entity, event_id) FROM keys_)",
+    where = (
+        f"FROM {table(spec.name)} AS t SEMI JOIN keys_ ON t.{quoted(entity)} = keys_.entity "
+        f"AND t.{quoted(event_id)} = keys_.event_id WHERE t.day IN ({listed})"
+    )
+    # Keys alone first: mostly none is there, and other columns are not read to find that out.
+    held = session.query(
+        f"SELECT DISTINCT t.{quoted(entity)} AS entity, t.{quoted(event_id)} AS event_id {where}",
         frames={"keys_": given},
+    )
+    if held.is_empty():
+        return pl.DataFrame(schema=_types(spec, columns))
+    found = session.query(
+        f"SELECT {columns_of(columns, prefix='t.')} {where}", frames={"keys_": held}
     )
     return from_stored(found, _types(spec, columns))
 
