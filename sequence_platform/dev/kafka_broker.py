@@ -172,7 +172,7 @@ class KafkaBroker:
 
     def _format(self, command: list[str], properties: Path) -> None:
         done = subprocess.run(  # noqa: S603 - ours
-            [*command, "-t", self.cluster_id, "-c", str(properties)],
+            [*command, f"--cluster-id={self.cluster_id}", "-c", str(properties)],
             check=False,
             capture_output=True,
             text=True,

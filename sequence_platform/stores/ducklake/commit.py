@@ -116,8 +116,8 @@ def _replace(session: Session, prepared: _Prepared) -> Committed:
     row = _ledger_row(session, prepared, beaten)
     stored = ledger_row(session, spec.name, day)
     if stored is not None and _is_same(session, prepared, row, stored):
-        if stored["state"] != row["state"]:
-            _set_state(session, spec.name, day, row["state"])
+        if commit.is_sealed and stored["state"] != row["state"]:
+            _set_state(session, spec.name, day, row["state"])  # what it holds is settled now
         return Committed(
             stored["version"], changed=False, rows=stored["rows"], bytes=stored["bytes"]
         )
