@@ -1,7 +1,8 @@
 """From a real Kafka into the lake, against the reading of Kafka alone; decoding against Polars.
 
-    python benchmarks/streaming.py [--messages 300000] [--latency-seconds 30] [--soak-seconds 0]
+    python benchmarks/streaming.py [--messages 300000] [--latency-seconds 30]
 
+With --latency-seconds 600 the last part is a soak: it tells the memory of its beginning and its end.
 Every contender reads the same messages of one partition set in a process of its own; wall and CPU
 times are the operating system's. What the lake holds is compared with what was produced.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -235,12 +237,13 @@ def latency(console: Console, servers: str, seconds: float, flush_seconds: float
         thread = threading.Thread(target=streaming.run, args=(stop,))
         thread.start()
         began = time.monotonic()
-        sent = 0
+        sent, process, memory = 0, psutil.Process(), []
         while (now := time.monotonic()) - began < seconds:
             due = int((now - began) * 1000) - sent
             if due > 0:
                 writer.append(topic, messages(due, sent))
                 sent += due
+            memory.append(process.memory_info().rss / 1e6)
             time.sleep(0.02)
         stop.set()
         thread.join()
@@ -251,6 +254,9 @@ def latency(console: Console, servers: str, seconds: float, flush_seconds: float
         f"produced to readable at 1,000 messages/s, flush interval {flush_seconds} s: "
         f"p50 {p50:.2f} s, p99 {p99:.2f} s ({len(ages):,} messages)"
     )
+    quarters = np.array_split(memory, 4)
+    peaks = ", ".join(f"{part.max():.0f}" for part in quarters)
+    console.print(f"peak memory of producer and worker, by quarter of the time: {peaks} MB")
 
 
 def live_fields(topic: str) -> dict[str, object]:
@@ -266,6 +272,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--latency-seconds", type=float, default=30)
     parser.add_argument("--flush-seconds", type=float, default=1.0)
+    parser.add_argument("--only-latency", action="store_true")
     parser.add_argument("--contender", choices=CONTENDERS)
     parser.add_argument("--servers")
     parser.add_argument("--folder", type=Path)
@@ -278,6 +285,9 @@ def main() -> None:
         broker = KafkaBroker(ensure_jars(Settings().cache), Path(data) / "kafka")
         broker.start()
         try:
+            if options.only_latency:
+                latency(console, broker.address, options.latency_seconds, options.flush_seconds)
+                return
             values = messages(options.messages)
             console.print(f"{options.messages:,} messages of {len(values[0])} bytes")
             decoding(console, values[:200_000])
