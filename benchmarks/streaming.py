@@ -2,7 +2,7 @@
 
     python benchmarks/streaming.py [--messages 300000] [--latency-seconds 30]
 
-With --latency-seconds 600 the last part is a soak: it tells the memory of its beginning and its end.
+With --latency-seconds 600 the last part is a soak, and tells the memory from beginning to end.
 Every contender reads the same messages of one partition set in a process of its own; wall and CPU
 times are the operating system's. What the lake holds is compared with what was produced.
 """
