@@ -79,27 +79,28 @@ def demo(
         made.first_day,
         made.last_day,
     )
-    entity = _talkative_user(settings)
+    entity = _user(settings, "list_contains(event_type, 'purchase')")
     shown = read_sequences(SEQUENCES[0], entities=[entity], columns=SHOWN, settings=settings)
     console.print(sequence_table(shown, limit=12))
     if live_seconds:
         broker = running_kafka(console, settings, settings.home / "kafka")
         with broker if kafka else nullcontext(settings) as place:
-            stream_live(console, place, folder, made.last_day, entity, live_seconds)
+            watched = _user(settings, "length <= 200")  # with room to grow
+            stream_live(console, place, folder, made.last_day, watched, live_seconds)
     table = Table("next", "", box=box.SIMPLE, show_edge=False)
     for command, meaning in NEXT:
         table.add_row(command.format(command=COMMAND, entity=entity), meaning)
     console.print(table)
 
 
-def _talkative_user(settings: Settings) -> int:
-    """Return a user worth looking at: with many events on the last day, a purchase among them."""
+def _user(settings: Settings, condition: str) -> int:
+    """Return the user with most events of those who did something on the last day."""
     with connect(settings) as lake:
         found = lake.sql(
-            """
+            f"""
             SELECT entity FROM sequences.shop_activity
-            WHERE day = (SELECT max(day) FROM sequences.shop_activity) AND
-            list_contains(event_type, 'purchase') ORDER BY length DESC, entity LIMIT 1
-            """
+            WHERE day = (SELECT max(day) FROM sequences.shop_activity WHERE {condition})
+            AND {condition} ORDER BY length DESC, entity LIMIT 1
+            """  # noqa: S608 - a condition of ours
         ).pl()
     return int(found["entity"].item())
