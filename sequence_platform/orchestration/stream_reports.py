@@ -98,20 +98,22 @@ class StreamReporter:
         self._warn = warn
         self._say = say
         self._streams = {name: _Stream() for name in events}
+        self._lag: dict[str, int] = {}
 
     def tell(self, report: StreamReport) -> None:
         """Take what a worker tells, and pass on what is due."""
+        self._lag |= report.lag
         if report.trouble:
             self._warn(f"waiting for what may pass: {report.trouble}")
         if report.flushed is not None:
             self._streams[report.flushed.event].add(report.flushed)
         for name in self._streams:
-            self._report(name, report.lag.get(name, 0), is_last=False)
+            self._report(name, self._lag.get(name, 0), is_last=False)
 
-    def finish(self, lag: Mapping[str, int]) -> None:
+    def finish(self) -> None:
         """Pass on all that is left."""
         for name in self._streams:
-            self._report(name, lag.get(name, 0), is_last=True)
+            self._report(name, self._lag.get(name, 0), is_last=True)
 
     def _report(self, name: str, lag: int, *, is_last: bool) -> None:
         stream, now = self._streams[name], time.monotonic()

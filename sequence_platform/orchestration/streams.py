@@ -7,7 +7,7 @@ fence.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Event, Timer
 
@@ -19,8 +19,8 @@ from sequence_platform.errors import LogPositionError, StateMismatchError
 from sequence_platform.orchestration.keys import daily_partitions
 from sequence_platform.orchestration.sensors import IN_FLIGHT
 from sequence_platform.orchestration.stream_reports import StreamReporter
-from sequence_platform.plan.plan import Plan
-from sequence_platform.runtimes.streaming import Pace, Shard, StreamReport, StreamWorker
+from sequence_platform.plan.plan import EventPlan, Plan
+from sequence_platform.runtimes.streaming import Pace, Shard, StreamWorker, Tell
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import Platform, open_log, streamed_events
 
@@ -69,49 +69,24 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
     def stream_shard(
         context: dg.OpExecutionContext, config: Lease, platform: dg.ResourceParam[Platform]
     ) -> None:
-        shard = Shard(config.shard, config.shards)
         _wait_for(context, config.predecessor)
         events = streamed_events(platform.plan)
         reporter = StreamReporter(
             events,
             partitions,
-            shard=str(shard),
+            shard=str(Shard(config.shard, config.shards)),
             log=context.log_event,
             warn=context.log.warning,
             say=context.log.info,
         )
-        lag: dict[str, int] = {}
-
-        def tell(report: StreamReport) -> None:
-            lag.update(report.lag)
-            reporter.tell(report)
-
-        stop = Event()
-        timer = Timer(config.seconds, stop.set)
-        timer.daemon = True
-        timer.start()
         try:
-            with open_log(platform.settings) as log:
-                pace = Pace(flush_seconds=platform.settings.stream_flush_seconds)
-                worker = StreamWorker(
-                    log,
-                    platform.lake,
-                    events.values(),
-                    platform.clock,
-                    shard=shard,
-                    pace=pace,
-                    tell=tell,
-                    ensure=platform.ensure_published,
-                    decode_of=platform.decode_of,
-                )
-                worker.run(stop)
+            _read(platform, events, config, reporter.tell)
+        except LogPositionError:
+            raise
         except StateMismatchError as error:
-            if isinstance(error, LogPositionError):
-                raise
             context.log.info("a successor goes on by other definitions: %s", error)
         finally:
-            timer.cancel()
-            reporter.finish(lag)
+            reporter.finish()
 
     @dg.job(
         name=JOB,
@@ -124,6 +99,30 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
         stream_shard()
 
     return stream_events
+
+
+def _read(platform: Platform, events: Mapping[str, EventPlan], lease: Lease, tell: Tell) -> None:
+    """Read a share of the log into the lake for the time of a lease."""
+    stop = Event()
+    timer = Timer(lease.seconds, stop.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        with open_log(platform.settings) as log:
+            worker = StreamWorker(
+                log,
+                platform.lake,
+                events.values(),
+                platform.clock,
+                shard=Shard(lease.shard, lease.shards),
+                pace=Pace(flush_seconds=platform.settings.stream_flush_seconds),
+                tell=tell,
+                ensure=platform.ensure_published,
+                decode_of=platform.decode_of,
+            )
+            worker.run(stop)
+    finally:
+        timer.cancel()
 
 
 def _wait_for(context: dg.OpExecutionContext, run_id: str) -> None:

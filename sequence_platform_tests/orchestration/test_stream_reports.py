@@ -111,7 +111,7 @@ def test_flushes_in_quick_succession_are_told_of_together(listener: Listener) ->
     for told in (slow, late):
         listener.tell(told)
     assert len(listener.of(ENRICHED)) == 1
-    listener.reporter.finish({"click": 0})
+    listener.reporter.finish()
     _, told_of = listener.of(ENRICHED)
     assert told_of["messages"] == 7
     assert told_of["rows_gained"] == 3
@@ -163,5 +163,5 @@ def test_trouble_is_a_warning(listener: Listener) -> None:
 def test_an_end_with_nothing_left_says_nothing_more(listener: Listener) -> None:
     listener.tell(flush())
     told = len(listener.events)
-    listener.reporter.finish({})
+    listener.reporter.finish()
     assert len(listener.events) == told

@@ -8,7 +8,12 @@ from sequence_platform.runtimes.streaming.positions import (
     starting_positions,
 )
 from sequence_platform.runtimes.streaming.replay import replay
-from sequence_platform.runtimes.streaming.worker import Pace, StreamReport, StreamWorker
+from sequence_platform.runtimes.streaming.worker import (
+    Pace,
+    StreamReport,
+    StreamWorker,
+    Tell,
+)
 
 __all__ = [
     "DayFlush",
@@ -19,6 +24,7 @@ __all__ = [
     "Shard",
     "StreamReport",
     "StreamWorker",
+    "Tell",
     "replay",
     "resume",
     "starting_positions",
