@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
-from sequence_platform.errors import ConflictError, FencedError
+from sequence_platform.errors import FencedError
 from sequence_platform.ports import (
     Append,
     Appended,
@@ -22,7 +22,12 @@ from sequence_platform.ports import (
     PartitionState,
     TableSpec,
 )
-from sequence_platform.stores.ducklake.commit import add_files, ledger_row, put_ledger_row
+from sequence_platform.stores.ducklake.commit import (
+    add_files,
+    ledger_row,
+    put_ledger_row,
+    version_conflict,
+)
 from sequence_platform.stores.ducklake.content import NOTHING, changed_hash, content_hash, parquet
 from sequence_platform.stores.ducklake.corrections import (
     ROW_KEY,
@@ -130,14 +135,7 @@ def _expected_row(session: Session, spec: TableSpec, day: DayAppend) -> dict[str
     row = ledger_row(session, spec.name, day.day)
     version = row["version"] if row is not None else 0
     if version != day.expected_version:
-        raise ConflictError(
-            "another writer has committed this partition meanwhile",
-            where=f"{spec.name}, {day.day}",
-            found=f"version {version}",
-            expected=f"version {day.expected_version}, as when its rows were looked at",
-            next_step="look at the partition again and append again",
-            retryable=True,
-        )
+        raise version_conflict(spec, day.day, version, day.expected_version)
     return row
 
 

@@ -123,7 +123,7 @@ def _replace(session: Session, prepared: _Prepared) -> Committed:
         )
     version = stored["version"] if stored is not None else 0
     if version != commit.expected_version:
-        raise _conflict(commit, version)
+        raise version_conflict(spec, day, version, commit.expected_version)
     if stored is not None:
         _delete_stored(session, commit, stored)
     add_files(session, commit.table, commit.staged.files)
@@ -192,13 +192,14 @@ def _are_same_rows(some: pl.DataFrame, others: pl.DataFrame) -> bool:
     )
 
 
-def _conflict(commit: PartitionCommit, version: int) -> ConflictError:
+def version_conflict(spec: TableSpec, day: date | None, found: int, expected: int) -> ConflictError:
+    """Return the error that a partition is at another version than when it was looked at."""
     return ConflictError(
         "another writer has committed this partition meanwhile",
-        where=f"{commit.table.name}, {commit.day or 'the whole table'}",
-        found=f"version {version}",
-        expected=f"version {commit.expected_version}, as when its inputs were read",
-        next_step="read the inputs again and build the partition again",
+        where=f"{spec.name}, {day or 'the whole table'}",
+        found=f"version {found}",
+        expected=f"version {expected}, as when its inputs were read",
+        next_step="read the inputs again, then build or append again",
         retryable=True,
     )
 
