@@ -8,7 +8,7 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 ARGS ?=
-EXTRAS := dev,notebook,avro
+EXTRAS := dev,notebook,avro,redis
 
 BIN := .venv/bin
 VENV := .venv/.installed

@@ -12,17 +12,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sequence_platform.definition import Dedupe
 from sequence_platform.engine.resolve import unique_rows
 from sequence_platform.engine.trim import (
     NO_KEY,
     Ints,
     Trim,
-    drop_consecutive,
-    drop_within,
-    keep_newest,
-    keep_quotas,
-    keep_sessions,
+    trim_events,
 )
 from sequence_platform.plan.plan import TRIMMED, SequencePlan
 
@@ -110,45 +105,39 @@ def _is_ordered(keys: pl.DataFrame) -> bool:
 def _trim(
     sequence: SequencePlan, ordered: pl.DataFrame, current: Mapping[str, pl.DataFrame], runs: Ints
 ) -> Trim:
-    """Apply the trim policy, in its fixed order, to the merged sequence."""
-    policy = sequence.definition
-    time_us = ordered["event_time"].to_physical().to_numpy()
-    types = ordered["type"].to_numpy()
-    trim = Trim(np.arange(ordered.height), {})
-    if policy.sessions is not None:
-        mask = keep_sessions(runs, time_us, policy.sessions.gap, policy.sessions.keep)
-        trim.apply("sessions", runs, mask)
-    if policy.dedupe is not None:
-        keys = _dedupe_keys(sequence, policy.dedupe, ordered[trim.kept], current)
-        left = (runs[trim.kept], time_us[trim.kept])
-        trim.apply("dedupe", runs, _deduped(policy.dedupe, *left, keys))
-    if policy.quotas:
-        numbers = {event.name: number for number, event in enumerate(sequence.events)}
-        quotas = {numbers[name]: quota for name, quota in policy.quotas.items()}
-        trim.apply("quotas", runs, keep_quotas(runs[trim.kept], types[trim.kept], quotas))
-    trim.apply("max_length", runs, keep_newest(runs[trim.kept], policy.max_length))
-    return trim
-
-
-def _deduped(
-    dedupe: Dedupe, runs: Ints, time_us: Ints, keys: Ints
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    keep_last = dedupe.keep == "last"
-    if dedupe.within == "consecutive":
-        return drop_consecutive(runs, keys, keep_last=keep_last)
-    return drop_within(runs, time_us, keys, dedupe.within, keep_last=keep_last)
+    """Apply the trim policy to the merged sequence."""
+    return trim_events(
+        sequence,
+        runs,
+        ordered["event_time"].to_physical().to_numpy(),
+        ordered["type"].to_numpy(),
+        lambda at: _dedupe_keys(sequence, ordered[at], current),
+    )
 
 
 def _dedupe_keys(
-    sequence: SequencePlan,
-    dedupe: Dedupe,
-    ordered: pl.DataFrame,
-    current: Mapping[str, pl.DataFrame],
+    sequence: SequencePlan, ordered: pl.DataFrame, current: Mapping[str, pl.DataFrame]
 ) -> Ints:
-    """Return a number per event, equal where all of ``by`` are; NO_KEY where one is null."""
-    names = [dedupe.by] if isinstance(dedupe.by, str) else list(dedupe.by)
-    values = _gather(sequence, ordered, current, [name for name in names if name != "event_type"])
-    codes = [values[name].rank("dense").cast(pl.Int64) for name in names]
+    """Return the dedupe key of each event: ``trim_events``."""
+    names = dedupe_columns(sequence)
+    return dedupe_keys(
+        _gather(
+            sequence, ordered, current, [name for name in names if name != "event_type"]
+        ).select(names)
+    )
+
+
+def dedupe_columns(sequence: SequencePlan) -> list[str]:
+    """Return the columns that decide which events repeat each other."""
+    if sequence.definition.dedupe is None:
+        return []
+    by = sequence.definition.dedupe.by
+    return [by] if isinstance(by, str) else list(by)
+
+
+def dedupe_keys(values: pl.DataFrame) -> Ints:
+    """Return a number per row, equal where all columns are; NO_KEY where one is null."""
+    codes = [series.rank("dense").cast(pl.Int64) for series in values]
     keys = codes[0]
     for code in codes[1:]:
         # Ranked again each time, so that many columns cannot overflow the product; null stays null.
@@ -193,6 +182,15 @@ def _gather(
     return flat.hstack(values)
 
 
+def derive(sequence: SequencePlan, flat: pl.DataFrame) -> pl.DataFrame:
+    """Return events, in the order of final sequences, with their derived columns."""
+    derived = sequence.definition.derived or {}
+    return flat.with_columns(
+        expr.over("entity").cast(sequence.derived[name]).alias(name)
+        for name, expr in derived.items()
+    )
+
+
 def _cut_by_entity(trim: Trim, runs: Ints) -> dict[str, Ints]:
     """Return by rule how many events it cut of each entity."""
     entities = int(runs[-1]) + 1 if len(runs) else 0
@@ -209,11 +207,7 @@ def _to_lists(
     sequence: SequencePlan, flat: pl.DataFrame, runs: Ints, cut: Mapping[str, Ints], as_of: datetime
 ) -> pl.DataFrame:
     """Derive, and turn the events of each entity into a row of lists that share their offsets."""
-    derived = sequence.definition.derived or {}
-    flat = flat.with_columns(
-        expr.over("entity").cast(sequence.derived[name]).alias(name)
-        for name, expr in derived.items()
-    )
+    flat = derive(sequence, flat)
     starts = np.flatnonzero(np.diff(runs, prepend=-1)) if len(runs) else np.empty(0, dtype=np.int64)
     offsets = pa.array(np.append(starts, len(runs)), type=pa.int64())
     lists = {

@@ -7,11 +7,15 @@ oldest first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
+
+from sequence_platform.definition import Dedupe
+from sequence_platform.plan.plan import SequencePlan
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -79,6 +83,46 @@ class Trim:
         """Take over a rule's verdict on the events still there; ``runs`` is of all events."""
         self.cut[rule] = runs[self.kept[~mask]]
         self.kept = self.kept[mask]
+
+
+def trim_events(
+    sequence: SequencePlan,
+    runs: Ints,
+    time_us: Ints,
+    types: npt.NDArray[np.integer],
+    dedupe_keys: Callable[[Ints], Ints],
+) -> Trim:
+    """Apply a trim policy, in its fixed order, to merged sequences; age is cut before.
+
+    Args:
+        sequence: The compiled sequence.
+        runs: The entity of each event, as a number that does not fall.
+        time_us: When each event happened.
+        types: The number of each event's type, by priority.
+        dedupe_keys: Returns for events at positions a number each, equal where all of
+            ``dedupe.by`` are, NO_KEY where one is null.
+    """
+    policy = sequence.definition
+    trim = Trim(np.arange(len(runs)), {})
+    if policy.sessions is not None:
+        mask = keep_sessions(runs, time_us, policy.sessions.gap, policy.sessions.keep)
+        trim.apply("sessions", runs, mask)
+    if policy.dedupe is not None:
+        left = (runs[trim.kept], time_us[trim.kept], dedupe_keys(trim.kept))
+        trim.apply("dedupe", runs, _deduped(policy.dedupe, *left))
+    if policy.quotas:
+        numbers = {event.name: number for number, event in enumerate(sequence.events)}
+        quotas = {numbers[name]: quota for name, quota in policy.quotas.items() if name in numbers}
+        trim.apply("quotas", runs, keep_quotas(runs[trim.kept], types[trim.kept], quotas))
+    trim.apply("max_length", runs, keep_newest(runs[trim.kept], policy.max_length))
+    return trim
+
+
+def _deduped(dedupe: Dedupe, runs: Ints, time_us: Ints, keys: Ints) -> Mask:
+    keep_last = dedupe.keep == "last"
+    if dedupe.within == "consecutive":
+        return drop_consecutive(runs, keys, keep_last=keep_last)
+    return drop_within(runs, time_us, keys, dedupe.within, keep_last=keep_last)
 
 
 def _repeats(same: Mask, length: int, *, keep_last: bool) -> Mask:

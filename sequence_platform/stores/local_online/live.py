@@ -1,0 +1,168 @@
+"""The segments of one manifest, opened: who has rows in which, and what they cover of the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property, lru_cache
+from itertools import groupby
+
+import numpy as np
+import polars as pl
+
+from sequence_platform.engine.columns import Column, Ints, Mask, concat
+from sequence_platform.engine.point import Hashes
+from sequence_platform.plan.plan import EventPlan
+from sequence_platform.ports.online import Manifest
+from sequence_platform.stores.local_online.segment import SegmentFile
+from sequence_platform.stores.local_online.tail import Messages, log_number
+
+DAY_US = 86_400_000_000
+EPOCH_DAY = date(1970, 1, 1)
+PLACES = 200_000
+"""Entities whose places are remembered: looking into sixteen segments takes longer than reading."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """Days ``[first, end)`` for which a segment answers, as numbers since the epoch."""
+
+    file: SegmentFile
+    first: int
+    end: int
+    is_whole: bool
+
+    def find(self, entity: object) -> tuple[int, int]:
+        """Return the rows of an entity in these days, ``[start, stop)``."""
+        start, stop = self.file.find(entity)
+        if self.is_whole or start == stop:
+            return start, stop
+        times = self.file.time_us[start:stop]
+        return (
+            start + int(times.searchsorted(self.first * DAY_US)),
+            start + int(times.searchsorted(self.end * DAY_US)),
+        )
+
+
+Place = tuple[SegmentFile, int, int]
+
+
+class SettledRows:
+    """Rows of one entity in several segments, oldest first: engine.point.Rows."""
+
+    def __init__(self, event: EventPlan, places: Sequence[Place]) -> None:
+        self._event = event
+        self._places = places
+        if len(places) == 1:
+            file, start, stop = places[0]
+            self.time_us: Ints = file.time_us[start:stop]
+            self.id_hash: Hashes = file.id_hash[start:stop]
+        elif places:
+            self.time_us = np.concatenate([f.time_us[start:stop] for f, start, stop in places])
+            self.id_hash = np.concatenate([f.id_hash[start:stop] for f, start, stop in places])
+        else:
+            self.time_us, self.id_hash = np.empty(0, np.int64), np.empty(0, np.uint64)
+
+    def column(self, name: str, start: int, stop: int) -> Column:
+        """Return a column of the rows of ``[start, stop)``."""
+        if len(self._places) == 1:
+            file, first, _ = self._places[0]
+            return file.column(name, first + start, first + stop)
+        parts, base = [], 0
+        for file, first, last in self._places:
+            low, high = max(start - base, 0), min(stop - base, last - first)
+            if low < high:
+                parts.append(file.column(name, first + low, first + high))
+            base += last - first
+        return concat(self._event.schema[name], parts)
+
+
+class Live:
+    """A manifest with its segments open."""
+
+    def __init__(self, event: EventPlan, manifest: Manifest, files: Sequence[SegmentFile]) -> None:
+        self.event = event
+        self.manifest = manifest
+        self.is_hashed = all(file.is_hashed for file in files)
+        self._spans = sorted(
+            (
+                span
+                for file, segment in zip(files, manifest.segments, strict=True)
+                for span in _spans(file, segment.days, segment.held_days)
+            ),
+            key=lambda span: span.first,
+        )
+        self._days = {
+            (day - EPOCH_DAY).days: {
+                (log_number(log), partition): offset
+                for (log, partition), offset in version.reflected.offsets.items()
+            }
+            for day, version in manifest.days.items()
+        }
+        self._newest = max(self._days, default=None)
+        self.places = lru_cache(maxsize=PLACES)(self._places)
+
+    def settled(self, entity: object) -> SettledRows:
+        """Return the rows of an entity in segments."""
+        return SettledRows(self.event, self.places(entity))
+
+    def removals(self, entity: object) -> pl.DataFrame | None:
+        """Return the removals of an entity in segments."""
+        found = []
+        for span in self._spans:
+            part = span.file.removals(entity)
+            if part is not None:
+                day = pl.col("event_time").dt.epoch("us") // DAY_US
+                found.append(part.filter(day.is_between(span.first, span.end, closed="left")))
+        return pl.concat(found) if found else None
+
+    def counts(self, messages: Messages) -> Mask:
+        """Return which streamed rows count beside the segments."""
+        day = messages.time_us // DAY_US
+        if self._newest is None or int(day[0]) > self._newest:
+            return np.ones(len(day), dtype=np.bool_)
+        keys = messages.keys
+        where = zip(
+            day.tolist(),
+            keys["log"].tolist(),
+            keys["partition"].tolist(),
+            keys["offset"].tolist(),
+            strict=True,
+        )
+        counted = np.fromiter((self._is_new(*each) for each in where), np.bool_, len(day))
+        if not self.event.corrects or counted.all():
+            return counted
+        # A correction may hit another day, whose segment does not have it yet.
+        everywhere = self._reflected_everywhere
+        places = zip(keys["log"].tolist(), keys["partition"].tolist(), strict=True)
+        behind = np.fromiter((everywhere.get(place, 0) for place in places), np.int64, len(day))
+        return counted | (keys["offset"].astype(np.int64) >= behind)
+
+    def _is_new(self, day: int, log: int, partition: int, offset: int) -> bool:
+        reflected = self._days.get(day)
+        return reflected is None or offset >= reflected.get((log, partition), 0)
+
+    @cached_property
+    def _reflected_everywhere(self) -> dict[tuple[int, int], int]:
+        """How far logs are in every day there is."""
+        days = list(self._days.values())
+        known = {place for each in days for place in each}
+        return {place: min(each.get(place, 0) for each in days) for place in known}
+
+    def _places(self, entity: object) -> tuple[Place, ...]:
+        found = ((span.file, *span.find(entity)) for span in self._spans)
+        return tuple(place for place in found if place[1] < place[2])
+
+
+def _spans(file: SegmentFile, days: Iterable[date], held_days: int) -> list[Span]:
+    """Return runs of adjacent days that a segment answers for."""
+    numbers = sorted((day - EPOCH_DAY).days for day in days)
+    if len(numbers) == held_days:
+        return [Span(file, numbers[0], numbers[-1] + 1, is_whole=True)] if numbers else []
+    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    spans = []
+    for _, run in runs:
+        found = [number for _, number in run]
+        spans.append(Span(file, found[0], found[-1] + 1, is_whole=False))
+    return spans

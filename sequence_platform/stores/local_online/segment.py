@@ -1,0 +1,232 @@
+"""Segments: a folder of Arrow files for one event type and some days, never changed once written.
+
+``rows.arrow`` holds rows sorted by (entity, event_time, event_id), without compression, so that a
+read is a slice of mapped memory. ``entities.arrow`` says where each entity's rows are, sorted by
+``entity_number``. ``removals.arrow`` holds the keys that were deleted or rejected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from sequence_platform.engine.columns import OLDEST, Column, Ints, Values, fixed_width
+from sequence_platform.engine.point import Hashes, hash_ids
+from sequence_platform.errors import StoreError
+from sequence_platform.plan.plan import EventPlan
+from sequence_platform.stores.local_online.entity import entity_number, entity_numbers
+
+ROWS, ENTITIES, REMOVALS = "rows.arrow", "entities.arrow", "removals.arrow"
+ID_HASH = "__id_hash"
+HASHER = b"polars " + ".".join(pl.__version__.split(".")[:2]).encode()
+"""Who hashed the ids; another version may do it differently."""
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A segment on disk.
+
+    Attributes:
+        bytes: Of all files.
+        checksum: Of all files.
+    """
+
+    rows: int
+    bytes: int
+    checksum: str
+
+
+def write_segment(folder: Path, rows: pl.DataFrame, removals: pl.DataFrame) -> Written:
+    """Write a segment and make it durable; only the manifest makes it count.
+
+    Args:
+        folder: Created; must not exist.
+        rows: An event type's rows sorted by KEY_ORDER.
+        removals: ENVELOPE and rule, any order.
+    """
+    try:
+        folder.mkdir(parents=True)
+        _write(folder / ROWS, rows.with_columns(pl.Series(ID_HASH, hash_ids(rows["event_id"]))))
+        _write(folder / ENTITIES, _entities(rows["entity"]))
+        if not removals.is_empty():
+            ordered = removals.sort("entity", "event_time", "event_id")
+            _write(folder / REMOVALS, ordered)
+        _sync(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise StoreError(
+            "a segment cannot be written",
+            where=str(folder),
+            found=str(error),
+            next_step="free space on the disk, or mend the folder's permissions, and publish again",
+            retryable=True,
+        ) from error
+    return Written(rows.height, _bytes(folder), checksum(folder))
+
+
+def checksum(folder: Path) -> str:
+    """Return the checksum of a segment's files."""
+    digest = blake2b(digest_size=16)
+    for path in _files(folder):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+class SegmentFile:
+    """A segment mapped into memory; nothing of it is read before it is asked for.
+
+    Args:
+        folder: Where it is.
+        event: Whose rows it holds; columns that it lacks are null.
+        expected: The checksum that it must have, or None to trust it.
+
+    Raises:
+        StoreError: it is gone or damaged.
+    """
+
+    def __init__(self, folder: Path, event: EventPlan, expected: str | None) -> None:
+        self.folder = folder
+        self.event = event
+        try:
+            if expected is not None and (found := checksum(folder)) != expected:
+                raise _damaged(folder, f"checksum {found}", f"checksum {expected}")
+            self._rows = _map(folder / ROWS)
+            entities = _map(folder / ENTITIES)
+            has_removals = (folder / REMOVALS).exists()
+            self._removals = pl.read_ipc(folder / REMOVALS) if has_removals else None
+        except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
+            raise _damaged(folder, str(error), "the files that were written") from error
+        self.is_hashed = (self._rows.schema.metadata or {}).get(b"hasher") == HASHER
+        self._numbers = _view(entities, "number", "<i8")
+        self._starts = _view(entities, "start", "<i8")
+        self._stops = _view(entities, "stop", "<i8")
+        self._entities = entities.column("entity")
+        self.time_us: Ints = _view(self._rows, "event_time", "<i8")
+        self.id_hash: Hashes = _view(self._rows, ID_HASH, "<u8")
+        self._views = dict(self._plain_views())
+
+    def find(self, entity: object) -> tuple[int, int]:
+        """Return the rows of an entity, ``[start, stop)``."""
+        number = entity_number(entity)
+        at = int(self._numbers.searchsorted(number))
+        while at < len(self._numbers) and self._numbers[at] == number:
+            if isinstance(entity, int) or self._entities[at].as_py() == entity:
+                return int(self._starts[at]), int(self._stops[at])
+            at += 1
+        return 0, 0
+
+    def removals(self, entity: object) -> pl.DataFrame | None:
+        """Return ENVELOPE and rule of an entity's keys that were removed, or None."""
+        if self._removals is None:
+            return None
+        found = self._removals.filter(pl.col("entity") == entity)
+        return None if found.is_empty() else found
+
+    def column(self, name: str, start: int, stop: int) -> Column:
+        """Return a column of the rows of ``[start, stop)``."""
+        dtype = self.event.schema[name]
+        view = self._views.get(name)
+        if view is not None:
+            return Column(dtype, view[start:stop])
+        if name not in self._rows.schema.names:
+            return Column.nulls(dtype, stop - start)
+        return Column.of_arrow(dtype, self._rows.column(name).slice(start, stop - start))
+
+    def frames(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return all rows, in the event type's schema, and all removals, to be merged."""
+        table = pa.Table.from_batches([self._rows])
+        frame = pl.DataFrame(table).select(
+            pl.col(name).cast(dtype)
+            if name in table.column_names
+            else pl.lit(None, dtype).alias(name)
+            for name, dtype in self.event.schema.items()
+        )
+        schema = {name: self.event.schema[name] for name in frame.columns[:5]}
+        none = pl.DataFrame(schema=schema | {"rule": pl.String})
+        return frame, none if self._removals is None else self._removals
+
+    def _plain_views(self) -> Iterator[tuple[str, Values]]:
+        """Yield columns of fixed width without nulls as numpy, made once."""
+        for name, dtype in self.event.schema.items():
+            if name not in self._rows.schema.names or fixed_width(dtype) in {None, np.dtype("?")}:
+                continue
+            array = self._rows.column(name)
+            if not array.null_count:
+                column = Column.of_arrow(dtype, array)
+                if isinstance(column.values, np.ndarray):
+                    yield name, column.values
+
+
+def _entities(entities: pl.Series) -> pl.DataFrame:
+    """Return where each entity's rows are, by its number."""
+    runs = entities.rle().struct.unnest()
+    stops = runs["len"].cast(pl.Int64).cum_sum()
+    return pl.DataFrame(
+        {
+            "number": entity_numbers(runs["value"]),
+            "start": stops - runs["len"].cast(pl.Int64),
+            "stop": stops,
+            "entity": runs["value"],
+        }
+    ).sort("number")
+
+
+def _write(path: Path, frame: pl.DataFrame) -> None:
+    table = frame.rechunk().to_arrow(compat_level=OLDEST)
+    table = table.replace_schema_metadata({b"hasher": HASHER}).combine_chunks()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        # One batch: no entity spans two.
+        writer.write_table(table, max_chunksize=max(1, table.num_rows))
+    _sync(path)
+
+
+def _map(path: Path) -> pa.RecordBatch:
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    if reader.num_record_batches:
+        return reader.get_batch(0)
+    return pa.RecordBatch.from_pylist([], schema=reader.schema)
+
+
+def _view(batch: pa.RecordBatch, name: str, dtype: str) -> Any:  # noqa: ANN401 - of the dtype
+    array = batch.column(name)
+    if not len(array):
+        return np.empty(0, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * 8)
+
+
+def _damaged(folder: Path, found: str, expected: str) -> StoreError:
+    return StoreError(
+        "a segment is damaged or gone",
+        where=str(folder),
+        found=found,
+        expected=expected,
+        next_step="roll back to an earlier manifest, or publish its days again",
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in (ROWS, ENTITIES, REMOVALS) if (folder / name).exists()]
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in _files(folder))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
