@@ -122,6 +122,14 @@ class FencedError(SequencePlatformError):
     """Another worker has moved this worker's offsets; what it had in hand is not committed."""
 
 
+class RequestError(SequencePlatformError):
+    """Whoever asked for a sequence asked for what cannot be; the request is to be changed."""
+
+
+class UnknownNameError(RequestError):
+    """Nothing has the name that was asked for."""
+
+
 class PartitionsFailedError(SequencePlatformError):
     """Some partitions of a range failed; their neighbours were committed."""
 

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     schema_registry_user: SecretStr = Field(
         SecretStr(""), description="name:password, if the schema registry wants one."
     )
+    online: str = Field(
+        "", description="Online store: a local folder (default: in home) or redis://host:port/0."
+    )
+    online_tail_mb: int = Field(
+        16_384, ge=64, description="Room for streamed rows that no segment covers yet."
+    )
     cache: Path = Field(
         default_factory=_cache,
         description="Folder of what was downloaded, such as Kafka's jars.",
@@ -96,6 +102,11 @@ class Settings(BaseSettings):
         if not self.log and self.kafka_bootstrap_servers:
             return f"kafka://{self.kafka_bootstrap_servers}"
         return self.log or f"jsonl:{self.home.absolute() / 'log'}"
+
+    @property
+    def online_url(self) -> str:
+        """The online store given, or the folder in home."""
+        return self.online or str(self.home.absolute() / "online")
 
     @property
     def catalog_url(self) -> str:

@@ -22,6 +22,7 @@ from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EventPlan, Plan
 from sequence_platform.plan.tables import all_tables
 from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter, MessageDecoder
+from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.publishing import ensure_published, publish
 from sequence_platform.runtimes.streaming.received import Decode
 from sequence_platform.settings import Settings
@@ -31,6 +32,7 @@ from sequence_platform.sources.json_messages import JsonDecoder
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
+from sequence_platform.stores.local_online import LocalOnlineStore
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +126,16 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
         yield lake
     finally:
         lake.close()
+
+
+@contextmanager
+def open_online(settings: Settings) -> Iterator[OnlineStore]:
+    """Open the online store of these settings, and close it at the end."""
+    store = LocalOnlineStore(Path(settings.online_url), tail_mb=settings.online_tail_mb)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @contextmanager

@@ -1,0 +1,72 @@
+"""Request columns: computed over an entity's final sequence with what the request brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from sequence_platform.engine.columns import Column, frame_of
+from sequence_platform.plan.plan import TIME, SequencePlan
+
+REQUEST_TIME = "request_time"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What a request brings.
+
+    Attributes:
+        request_time: When it was asked.
+        values: By name, of the types that the sequence declares; null if not given.
+    """
+
+    request_time: datetime
+    values: Mapping[str, object]
+
+
+def columns_needed(sequence: SequencePlan, asked: Sequence[str]) -> list[str]:
+    """Return the columns to read: those asked for that are stored, and what the others need."""
+    expressions = sequence.definition.request or {}
+    brought = {REQUEST_TIME, *(sequence.definition.context or {})}
+    needed: dict[str, None] = {}
+    for name in asked:
+        roots = expressions[name].meta.root_names() if name in expressions else [name]
+        needed |= dict.fromkeys(root for root in roots if root not in brought)
+    return list(needed)
+
+
+def compute(
+    sequence: SequencePlan,
+    columns: Mapping[str, Column],
+    length: int,
+    context: Context,
+    asked: Sequence[str],
+) -> dict[str, Column]:
+    """Return the request columns asked for.
+
+    Args:
+        sequence: The compiled sequence.
+        columns: At least ``columns_needed``.
+        length: How many events there are.
+        context: What the request brings.
+        asked: Columns; those that are not request columns are left out.
+    """
+    expressions = sequence.definition.request or {}
+    wanted = [name for name in asked if name in expressions]
+    types = dict(pl.Schema(sequence.definition.context or {}))
+    brought = [
+        pl.Series(name, [context.values.get(name)], dtype=dtype) for name, dtype in types.items()
+    ]
+    brought.append(pl.Series(REQUEST_TIME, [context.request_time], dtype=TIME))
+    flat = frame_of(columns.items()) if columns else pl.DataFrame()
+    flat = flat.with_columns(
+        entity=pl.repeat(0, length, eager=True),
+        **{series.name: series.new_from_index(0, length) for series in brought},
+    )
+    values = flat.with_columns(
+        expressions[name].over("entity").cast(sequence.request[name]).alias(name) for name in wanted
+    )
+    return {name: Column.of(values[name]) for name in wanted}

@@ -1,0 +1,294 @@
+"""The serving runtime: a request for an entity's sequence, checked and answered from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+import polars as pl
+
+from sequence_platform.clock import Clock
+from sequence_platform.engine.columns import Column
+from sequence_platform.engine.point import OF_THE_PLATFORM, Where, narrowed, read_point
+from sequence_platform.engine.request import Context, columns_needed, compute
+from sequence_platform.errors import RequestError, UnknownNameError, listed, nearest
+from sequence_platform.plan.plan import Plan, SequencePlan
+from sequence_platform.ports.online import Freshness, OnlineReader, OnlineView
+
+MAX_ENTITIES = 1_000
+"""Entities of one batch."""
+FUTURE = timedelta(days=1)
+"""Clocks differ; further ahead as_of is a mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked of a sequence. Everything narrows; nothing widens the definition.
+
+    Attributes:
+        columns: In this order; None: all but late and request columns.
+        limit: Newest events.
+        max_age: Of an event, before ``as_of``.
+        types: Event types; others do not exist for this query.
+        where: By column, values that an event must have one of, before trimming: those of a
+            candidate, say.
+        as_of: Excluded end; None: now.
+        known_at: As the store was then; None: as it is.
+        context: What request columns need.
+    """
+
+    columns: tuple[str, ...] | None = None
+    limit: int | None = None
+    max_age: timedelta | None = None
+    types: tuple[str, ...] | None = None
+    where: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    as_of: datetime | None = None
+    known_at: datetime | None = None
+    context: Mapping[str, object] = field(default_factory=dict)
+
+
+ALL = Query()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """A sequence as it was asked for.
+
+    Attributes:
+        columns: Aligned, oldest event first.
+        trimmed: How many events each rule cut; age is not counted.
+        freshness: How far the store is, by event type.
+    """
+
+    sequence: SequencePlan
+    entity: object
+    as_of: datetime
+    length: int
+    columns: Mapping[str, Column]
+    trimmed: Mapping[str, int]
+    freshness: Mapping[str, Freshness]
+
+
+class SequenceReader:
+    """Answers queries; used by many threads at once.
+
+    Args:
+        plan: All definitions.
+        store: Where segments and tail are.
+        clock: For now.
+    """
+
+    def __init__(self, plan: Plan, store: OnlineReader, clock: Clock) -> None:
+        self.plan = plan
+        self._store = store
+        self._clock = clock
+        self._narrowed = lru_cache(maxsize=1024)(self._narrow)
+
+    def sequence(self, name: str) -> SequencePlan:
+        """Return a sequence by its name.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        found = self.plan.sequences.get(name)
+        if found is None:
+            raise UnknownNameError(
+                f"there is no sequence '{name}'", expected=nearest(name, self.plan.sequences)
+            )
+        return found
+
+    def read(self, name: str, entity: object, query: Query = ALL) -> Answer:
+        """Return an entity's sequence; one that nothing is known of has no events.
+
+        Raises:
+            UnknownNameError: there is no such sequence.
+            RequestError: the query asks for what the sequence does not have.
+            StateMismatchError: ``known_at`` is before what the store still holds.
+            StoreError: the store failed.
+        """
+        (answer,) = self.read_many(name, [(entity, query)])
+        return answer
+
+    def read_many(self, name: str, asked: Sequence[tuple[object, Query]]) -> list[Answer]:
+        """Return sequences of several entities, each with its own query, in order.
+
+        All are read from one moment of the store, unless ``known_at`` differs.
+        """
+        sequence = self.sequence(name)
+        now = self._clock.now()
+        prepared = [(entity, query, self._prepare(sequence, query, now)) for entity, query in asked]
+        answers: dict[int, Answer] = {}
+        for known_at in dict.fromkeys(query.known_at for _, query in asked):
+            with self._store.view(known_at) as view:
+                freshness = {e.name: view.freshness(e) for e in sequence.events}
+                for at, (entity, query, ask) in enumerate(prepared):
+                    if query.known_at == known_at:
+                        answers[at] = _answer(view, entity, query, ask, freshness)
+        return [answers[at] for at in range(len(asked))]
+
+    def freshness(self) -> dict[str, Freshness]:
+        """Return how far the store is, by event type."""
+        with self._store.view() as view:
+            return {name: view.freshness(event) for name, event in self.plan.events.items()}
+
+    def _prepare(self, sequence: SequencePlan, query: Query, now: datetime) -> _Ask:
+        """Check a query against the definition, all problems at once."""
+        problems = list(_problems(sequence, query, now))
+        if problems:
+            raise RequestError(
+                f"sequence '{sequence.name}' cannot be read so",
+                found="; ".join(problem for problem, _ in problems),
+                expected="; ".join(expected for _, expected in problems),
+                next_step=f"see /v1/definitions/{sequence.name}",
+            )
+        narrow = self._narrowed(sequence.name, query.limit, query.max_age, query.types)
+        columns = query.columns or default_columns(sequence)
+        where = {name: _values(sequence, name, values) for name, values in query.where.items()}
+        return _Ask(narrow, columns, query.as_of or now, where, _context(sequence, query, now))
+
+    def _narrow(
+        self,
+        name: str,
+        limit: int | None,
+        max_age: timedelta | None,
+        types: tuple[str, ...] | None,
+    ) -> SequencePlan:
+        sequence = self.plan.sequences[name]
+        if limit is None and max_age is None and types is None:
+            return sequence
+        return narrowed(sequence, limit=limit, max_age=max_age, types=types)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ask:
+    """A query that was checked."""
+
+    sequence: SequencePlan
+    columns: Sequence[str]
+    as_of: datetime
+    where: Where
+    context: Context
+
+
+def default_columns(sequence: SequencePlan) -> tuple[str, ...]:
+    """Return the columns of an answer that names none: all but late and request columns."""
+    return (*OF_THE_PLATFORM, *sequence.carried, *sequence.derived)
+
+
+def available_columns(sequence: SequencePlan) -> tuple[str, ...]:
+    """Return all columns that can be asked for."""
+    return (*OF_THE_PLATFORM, *sequence.columns, *sequence.derived, *sequence.request)
+
+
+def _answer(
+    view: OnlineView,
+    entity: object,
+    query: Query,
+    ask: _Ask,
+    freshness: Mapping[str, Freshness],
+) -> Answer:
+    sequence = ask.sequence
+    found = [view.candidates(event, entity) for event in sequence.events]
+    asked = ask.columns
+    is_plain = not sequence.request or sequence.request.keys().isdisjoint(asked)
+    needed = asked if is_plain else columns_needed(sequence, asked)
+    point = read_point(sequence, found, entity, ask.as_of, needed, ask.where)
+    columns = point.columns
+    if not is_plain:
+        computed = compute(sequence, columns, point.length, ask.context, asked)
+        columns = {name: computed[name] if name in computed else columns[name] for name in asked}
+    of_types = (
+        freshness if query.types is None else {e.name: freshness[e.name] for e in sequence.events}
+    )
+    return Answer(sequence, entity, ask.as_of, point.length, columns, point.trimmed, of_types)
+
+
+Problems = Iterator[tuple[str, str]]
+"""What is wrong with a query, and what would be right."""
+
+
+def _problems(sequence: SequencePlan, query: Query, now: datetime) -> Problems:
+    yield from _wrong_columns(sequence, query)
+    yield from _wrong_trims(sequence, query)
+    for name in query.where:
+        if name not in sequence.columns:
+            yield f"a filter on '{name}'", nearest(name, sequence.columns)
+    for label, time in (("as_of", query.as_of), ("known_at", query.known_at)):
+        if time is not None and time > now + FUTURE:
+            yield f"{label} {time.isoformat()}", f"a time up to {now.isoformat()}"
+    declared = sequence.definition.context or {}
+    for name in query.context:
+        if name not in declared:
+            yield f"context '{name}'", nearest(name, declared)
+
+
+def _wrong_columns(sequence: SequencePlan, query: Query) -> Problems:
+    if query.columns is None:
+        return
+    available = available_columns(sequence)
+    for name in query.columns:
+        if name not in available:
+            yield f"column '{name}'", nearest(name, available)
+    if len(set(query.columns)) < len(query.columns) or not query.columns:
+        yield f"columns {listed(query.columns)}", "at least one column, each once"
+
+
+def _wrong_trims(sequence: SequencePlan, query: Query) -> Problems:
+    if query.limit is not None and not 1 <= query.limit <= sequence.definition.max_length:
+        yield f"limit {query.limit}", f"1 to {sequence.definition.max_length}"
+    if query.max_age is not None and not timedelta(0) < query.max_age <= sequence.lookback:
+        yield f"max_age {query.max_age}", f"above 0, up to {sequence.lookback}"
+    names = [event.name for event in sequence.events]
+    for name in query.types or ():
+        if name not in names:
+            yield f"event type '{name}'", nearest(name, names)
+    if query.types == ():
+        yield "no event types", f"some of {listed(names)}"
+
+
+def _context(sequence: SequencePlan, query: Query, now: datetime) -> Context:
+    declared = dict(pl.Schema(sequence.definition.context or {}))
+    values = {}
+    for name, value in query.context.items():
+        try:
+            values[name] = pl.Series([value]).cast(declared[name]).item()
+        except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+            raise RequestError(
+                f"context '{name}' is not of its type",
+                found=repr(value),
+                expected=str(declared[name]),
+            ) from error
+    return Context(query.as_of or now, values)
+
+
+def _values(sequence: SequencePlan, name: str, values: Iterable[object]) -> pl.Series:
+    dtype = sequence.columns[name]
+    try:
+        return pl.Series(name, list(values), strict=True).cast(dtype)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+        raise RequestError(
+            f"a filter on '{name}' needs values of its type",
+            found=listed(map(repr, values)),
+            expected=str(dtype),
+        ) from error
+
+
+def entity_of(sequence: SequencePlan, text: str) -> object:
+    """Return the entity that a text names.
+
+    Raises:
+        RequestError: entities are integers, and it is none.
+    """
+    if not sequence.entity_type.is_integer():
+        return text
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise RequestError(
+            f"'{text[:100]}' is no entity of '{sequence.name}'", expected="an integer"
+        ) from error
+    if not -(2**63) <= number < 2**63:
+        raise RequestError(f"{text[:100]} is no entity", expected="an integer of 64 bits")
+    return number
