@@ -37,7 +37,7 @@ from sequence_platform.engine.enrich import enrich
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.tables import all_tables
 from sequence_platform.ports import LogPartition
-from sequence_platform.runtimes.streaming import Pace, StreamReport, StreamWorker
+from sequence_platform.runtimes.streaming import LakeStream, Pace, StreamReport, StreamWorker
 from sequence_platform.settings import Settings
 from sequence_platform.sources.kafka_log import KafkaLog, KafkaLogWriter
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
@@ -116,7 +116,7 @@ def worker(servers: str, folder: Path, count: int) -> None:
     with lake_in(folder) as lake:
         lake.ensure_tables(all_tables(plan))
         log = KafkaLog(servers)
-        StreamWorker(log, lake, [engagement], SystemClock()).run(
+        StreamWorker(log, LakeStream(lake, SystemClock()), [engagement], SystemClock()).run(
             threading.Event(), until_caught_up=True
         )
         log.close()
@@ -232,7 +232,12 @@ def latency(console: Console, servers: str, seconds: float, flush_seconds: float
         log = KafkaLog(servers)
         pace = Pace(flush_seconds=flush_seconds, poll_seconds=0.05)
         streaming = StreamWorker(
-            log, lake, live.events.values(), SystemClock(), pace=pace, tell=tell
+            log,
+            LakeStream(lake, SystemClock()),
+            live.events.values(),
+            SystemClock(),
+            pace=pace,
+            tell=tell,
         )
         thread = threading.Thread(target=streaming.run, args=(stop,))
         thread.start()

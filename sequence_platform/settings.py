@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     stream_flush_seconds: float = Field(
         30.0, gt=0, description="A streamed event waits at most about this long to be readable."
     )
+    online_flush_seconds: float = Field(0.03, gt=0, description="Likewise, to be served online.")
     stream_lease_minutes: float = Field(
         10.0, gt=0, description="How long a streaming run of Dagster lasts before its successor."
     )

@@ -5,11 +5,12 @@ The only module that knows both sides of a port.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -20,10 +21,19 @@ from sequence_platform.definition.source import MessageFormat
 from sequence_platform.engine.enrich import event_times
 from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EventPlan, Plan
-from sequence_platform.plan.tables import all_tables
+from sequence_platform.plan.tables import all_tables, enrichment_table
 from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter, MessageDecoder
 from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.publishing import ensure_published, publish
+from sequence_platform.runtimes.streaming import (
+    LakeStream,
+    OnlineSink,
+    Pace,
+    Shard,
+    Sink,
+    StreamWorker,
+    Tell,
+)
 from sequence_platform.runtimes.streaming.received import Decode
 from sequence_platform.settings import Settings
 from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
@@ -170,6 +180,67 @@ def open_log_writer(settings: Settings) -> Iterator[LogWriter]:
         yield writer
     finally:
         writer.close()
+
+
+StreamTo = Literal["lake", "online"]
+EVERYWHERE: tuple[StreamTo, ...] = ("lake", "online")
+
+
+@contextmanager
+def open_workers(  # noqa: PLR0913 - what is streamed, where to, how, and who is told
+    platform: Platform,
+    events: Iterable[EventPlan],
+    tell: Mapping[StreamTo, Tell],
+    *,
+    shard: Shard | None = None,
+    flush_seconds: float | None = None,
+    to: Sequence[StreamTo] = EVERYWHERE,
+) -> Iterator[list[StreamWorker]]:
+    """Open what streams event types, a worker a sink, each with its own connections.
+
+    Args:
+        platform: Everything they run on.
+        events: Event types with a log.
+        tell: Who is told of what a worker does, by sink.
+        shard: The share of every topic.
+        flush_seconds: Between flushes into the lake; from the settings unless given.
+        to: The sinks.
+    """
+    settings, chosen = platform.settings, list(events)
+    with ExitStack() as stack:
+        sinks: dict[StreamTo, tuple[Sink, Pace]] = {}
+        if "lake" in to:
+            pace = Pace(flush_seconds=flush_seconds or settings.stream_flush_seconds)
+            sinks["lake"] = (LakeStream(platform.lake, platform.clock, platform.decode_of), pace)
+        if "online" in to:
+            store = stack.enter_context(open_online(settings))
+            lookups = stack.enter_context(open_lake(settings, read_only=True))
+            sink = OnlineSink(
+                store,
+                platform.clock,
+                platform.decode_of,
+                lambda enrichment, keys: lookups.read_lookup(enrichment_table(enrichment), keys),
+            )
+            sinks["online"] = (sink, _online_pace(settings))
+        yield [
+            StreamWorker(
+                stack.enter_context(open_log(settings)),
+                sink,
+                chosen,
+                platform.clock,
+                shard=shard,
+                pace=pace,
+                tell=tell.get(name),
+                # One asks the lake for all.
+                ensure=platform.ensure_published if name == to[0] else None,
+            )
+            for name, (sink, pace) in sinks.items()
+        ]
+
+
+def _online_pace(settings: Settings) -> Pace:
+    seconds = settings.online_flush_seconds
+    return Pace(flush_seconds=seconds, poll_seconds=seconds, flush_messages=20_000, look_seconds=1)
 
 
 def message_decoder(settings: Settings, message_format: MessageFormat) -> MessageDecoder:

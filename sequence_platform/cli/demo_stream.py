@@ -21,7 +21,13 @@ from sequence_platform.notebook import read_sequences
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.plan.tables import raw_table
 from sequence_platform.ports import EventLog, Lake
-from sequence_platform.runtimes.streaming import Pace, StreamReport, StreamWorker, resume
+from sequence_platform.runtimes.streaming import (
+    LakeStream,
+    Pace,
+    StreamReport,
+    StreamWorker,
+    resume,
+)
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_log, open_log_writer, open_platform
 
@@ -135,7 +141,9 @@ def _streaming(settings: Settings, seen: _Seen, clock: Clock) -> Iterator[None]:
                 for event in events:
                     _begin_anew(platform.lake, log, event, clock)
                 pace = Pace(flush_seconds=FLUSH_SECONDS, poll_seconds=0.1, look_seconds=1.0)
-                worker = StreamWorker(log, platform.lake, events, clock, pace=pace, tell=seen.tell)
+                worker = StreamWorker(
+                    log, LakeStream(platform.lake, clock), events, clock, pace=pace, tell=seen.tell
+                )
                 worker.run(stop)
                 worker.run(threading.Event(), until_caught_up=True)
         except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
@@ -156,7 +164,7 @@ def _begin_anew(lake: Lake, log: EventLog, event: EventPlan, clock: Clock) -> No
     """Read a log from its start that is another one than in an earlier demo."""
     known = set(lake.offsets(raw_table(event))["identity"])
     if known - {log.identity(TOPICS[event.name])}:
-        resume(lake, log, event, "earliest", clock)
+        resume(LakeStream(lake, clock), log, event, "earliest", clock)
 
 
 def _length(settings: Settings, entity: int, clock: Clock) -> int:

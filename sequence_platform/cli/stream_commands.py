@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
 from threading import Event
+from time import monotonic
 from types import FrameType
+from typing import cast
 
 import click
 import polars as pl
@@ -24,17 +27,27 @@ from sequence_platform.ports import Lake
 from sequence_platform.runtimes.streaming import (
     Flushed,
     From,
-    Pace,
+    LakeStream,
     Shard,
     StreamReport,
-    StreamWorker,
+    Tell,
     replay,
     resume,
+    run_side_by_side,
 )
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import open_log, open_platform, streamed_events
+from sequence_platform.wiring import (
+    EVERYWHERE,
+    StreamTo,
+    open_log,
+    open_online,
+    open_platform,
+    open_workers,
+    streamed_events,
+)
 
 SHOWN_LETTERS = 50
+TALLY_SECONDS = 5.0
 
 
 class ShardType(click.ParamType[Shard]):
@@ -64,6 +77,13 @@ class ShardType(click.ParamType[Shard]):
 @click.option(
     "--flush-seconds", type=click.FloatRange(0.05), help="From the settings unless given."
 )
+@click.option(
+    "--to",
+    type=click.Choice(["both", "lake", "online"]),
+    default="both",
+    show_default=True,
+    help="Lake, online store, or both; each keeps its own offsets.",
+)
 @click.option("--until-caught-up", is_flag=True, help="End once all that the log holds is read.")
 @click.pass_context
 def stream(
@@ -71,10 +91,13 @@ def stream(
     event_types: str | None,
     shard: Shard,
     flush_seconds: float | None,
+    to: str,
     *,
     until_caught_up: bool,
 ) -> None:
-    """Stream events from the log into the lake until Ctrl-C; 'make ui' does it in Dagster.
+    """Stream events from the log into lake and online store; 'make ui' does it in Dagster.
+
+    Until Ctrl-C.
 
     A worker may be killed at any moment: the next one goes on where it was, nothing is lost and
     nothing is there twice.
@@ -83,20 +106,23 @@ def stream(
         return
     settings: Settings = context.obj
     console = open_console()
-    pace = Pace(flush_seconds=flush_seconds or settings.stream_flush_seconds)
-    with open_platform(settings) as platform, open_log(settings) as log, _stopping() as stop:
+    sinks: tuple[StreamTo, ...] = EVERYWHERE if to == "both" else (cast("StreamTo", to),)
+    tells: dict[StreamTo, Tell] = {
+        "lake": lambda report: _tell(console, report),
+        "online": _Tally(console).tell,
+    }
+    with open_platform(settings) as platform, _stopping() as stop:
         names = None if event_types is None else map(str.strip, event_types.split(","))
         events = _chosen(platform.plan, names)
         console.print(
-            f"streaming {', '.join(event.name for event in events)} from {settings.log_url}, "
-            f"shard {shard}; Ctrl-C ends it"
+            f"streaming {', '.join(event.name for event in events)} from {settings.log_url} to "
+            f"{' and '.join(sinks)}, shard {shard}; Ctrl-C ends it"
         )
-        worker = StreamWorker(
-            log, platform.lake, events, platform.clock,
-            shard=shard, pace=pace, tell=lambda report: _tell(console, report),
-            ensure=platform.ensure_published, decode_of=platform.decode_of,
-        )  # fmt: skip
-        worker.run(stop, until_caught_up=until_caught_up)
+        opened = open_workers(
+            platform, events, tells, shard=shard, flush_seconds=flush_seconds, to=sinks
+        )
+        with opened as workers:
+            run_side_by_side(workers, stop, until_caught_up=until_caught_up)
 
 
 @stream.command("resume")
@@ -115,9 +141,15 @@ def resume_(settings: Settings, event_type: str, start: str) -> None:
     earliest reads all that the log has: what was read already is recognised by its id. latest reads
     only what is new: the gap is for the batch source. Stop the workers first.
     """
-    with open_platform(settings) as platform, open_log(settings) as log:
+    with (
+        open_platform(settings) as platform,
+        open_log(settings) as log,
+        open_online(settings) as store,
+    ):
         [event] = _chosen(platform.plan, [event_type])
-        moves = resume(platform.lake, log, event, _start_of(start), platform.clock)
+        lake = LakeStream(platform.lake, platform.clock)
+        moves = resume(lake, log, event, _start_of(start), platform.clock)
+        store.reset_offsets(event, moves.values(), platform.clock.now())
     for at, move in moves.items():
         click.echo(f"{at.topic}/{at.partition} goes on at {move.next}")
 
@@ -248,6 +280,35 @@ def _tell(console: Console, report: StreamReport) -> None:
     elif any(report.lag.values()):
         lag = ", ".join(f"{name} {count:,}" for name, count in report.lag.items() if count)
         console.print(f"{now} behind: {lag} messages")
+
+
+class _Tally:
+    """Says every few seconds what was made readable online: flushes come many a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._messages: Counter[str] = Counter()
+        self._slowest = 0.0
+        self._told_at = monotonic()
+
+    def tell(self, report: StreamReport) -> None:
+        """Take what the worker tells."""
+        if report.trouble:
+            self._console.print(f"online: waiting: {report.trouble}", style="yellow")
+        if report.flushed is not None:
+            self._messages[report.flushed.event] += report.flushed.messages
+            age = report.flushed.freshness
+            self._slowest = max(self._slowest, 0.0 if age is None else age.total_seconds())
+        if self._messages.total() and monotonic() - self._told_at >= TALLY_SECONDS:
+            counts = ", ".join(
+                f"{name} {count:,}" for name, count in self._messages.items() if count
+            )
+            now = f"{SystemClock().now():%H:%M:%S}"
+            self._console.print(
+                f"{now} online: {counts} messages, readable after {self._slowest:.3f} s at most"
+            )
+            self._messages.clear()
+            self._slowest, self._told_at = 0.0, monotonic()
 
 
 def flush_text(flushed: Flushed) -> str:

@@ -53,6 +53,19 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Removals:
+    """Deletions and rejected rows of one event type and one entity.
+
+    Attributes:
+        id_hash: ``hash_ids`` of each.
+        read: Returns ENVELOPE and rule of each; perhaps of other entities, too.
+    """
+
+    id_hash: Hashes
+    read: Callable[[], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
     """What may count of one event type and one entity.
 
@@ -61,15 +74,14 @@ class Candidates:
         settled: Rows of segments.
         fresh: Rows that streamed in since, or None. Keys may repeat those of ``settled`` and each
             other.
-        removals: ENVELOPE and rule of deletions and rejected rows, settled and fresh; None if there
-            are none, or nothing is fresh: what is settled has been resolved.
+        removals: Settled and fresh; none if nothing is fresh: what is settled has been resolved.
         is_hashed: Whether all of ``id_hash`` come from one way of hashing.
     """
 
     event: EventPlan
     settled: Rows
     fresh: Rows | None = None
-    removals: pl.DataFrame | None = None
+    removals: Sequence[Removals] = ()
     is_hashed: bool = True
 
 
@@ -179,21 +191,27 @@ def _must_resolve(found: Candidates, span: _Span) -> bool:
     Rows of an event type that corrects compete whenever they happened, others within a day and
     within the span: so far must be looked for repeats.
     """
-    if found.removals is not None:
-        return True
     fresh = found.fresh
     settled = found.settled.time_us
     first, last = span.within(settled)
-    if fresh is None or not len(fresh.time_us):
+    if fresh is None and not found.removals:
         hashes = found.settled.id_hash[first:last]
     else:
         if found.event.corrects:
             first, last = 0, len(settled)
         else:
-            oldest = min(span.start, int(fresh.time_us[0])) // DAY_US * DAY_US
+            oldest = span.start if fresh is None else min(span.start, int(fresh.time_us[0]))
             end = -(-span.end // DAY_US) * DAY_US
-            first, last = _Span(oldest, end).within(settled)
-        hashes = np.concatenate((found.settled.id_hash[first:last], fresh.id_hash))
+            first, last = _Span(oldest // DAY_US * DAY_US, end).within(settled)
+        parts = [found.settled.id_hash[first:last]]
+        parts += [] if fresh is None else [fresh.id_hash]
+        # Rejected copies of one event repeat no row.
+        parts += (
+            [np.unique(np.concatenate([each.id_hash for each in found.removals]))]
+            if found.removals
+            else []
+        )
+        hashes = np.concatenate(parts)
     if not found.is_hashed:
         return len(hashes) > 1
     ordered = np.sort(hashes)
@@ -417,10 +435,9 @@ def _resolved(found: Candidates, entity: object) -> Iterator[pl.DataFrame]:
     event = found.event
     parts = [_frame(event, rows, entity) for rows in (found.settled, found.fresh) if rows]
     rows = pl.concat([pl.DataFrame(schema=event.schema), *parts])
-    rejected = found.removals
-    if rejected is None:
-        schema = {name: event.schema[name] for name in ENVELOPE} | {"rule": pl.String()}
-        rejected = pl.DataFrame(schema=schema)
+    schema = {name: event.schema[name] for name in ENVELOPE} | {"rule": pl.String()}
+    removed = [pl.DataFrame(schema=schema), *(each.read() for each in found.removals)]
+    rejected = pl.concat(removed).filter(pl.col("entity") == pl.lit(entity, schema["entity"]))
     if event.corrects:
         yield resolve(event, rows, rejected).rows
         return

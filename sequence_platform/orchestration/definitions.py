@@ -7,7 +7,11 @@ from sequence_platform.orchestration.days import Progress
 from sequence_platform.orchestration.factory import build_assets
 from sequence_platform.orchestration.jobs import maintenance_definitions, sequence_definitions
 from sequence_platform.orchestration.resources import lake_duckdb, platform_resource
-from sequence_platform.orchestration.sensors import stale_sensor, unsealed_sensor
+from sequence_platform.orchestration.sensors import (
+    stale_sensor,
+    unpublished_sensor,
+    unsealed_sensor,
+)
 from sequence_platform.orchestration.streams import stream_definitions
 from sequence_platform.runtimes.batch import Report
 from sequence_platform.settings import Settings
@@ -31,6 +35,7 @@ def build_definitions(settings: Settings, progress: Progress | None = None) -> d
         sensors=[
             stale_sensor(plan.sequences, **again),
             *unsealed_sensor(plan, **again),
+            unpublished_sensor(plan, **again),
         ],
         resources={"platform": platform_resource(settings), "duckdb": lake_duckdb(settings)},
         # A process per step would cost 1.5 s each; one process also opens the lake once.

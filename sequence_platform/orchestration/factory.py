@@ -23,12 +23,15 @@ from sequence_platform.orchestration.keys import daily_partitions, step_name
 from sequence_platform.orchestration.specs import (
     enriched_spec,
     enrichment_spec,
+    online_spec,
     raw_spec,
     sequence_spec,
 )
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan, SequencePlan
+from sequence_platform.ports import Counts
 from sequence_platform.runtimes.batch import Report, build_enrichment, build_events, build_sequence
-from sequence_platform.wiring import Platform
+from sequence_platform.runtimes.segments import publish_day
+from sequence_platform.wiring import Platform, open_online
 
 Assets = list[dg.AssetsDefinition | dg.AssetSpec]
 BuildDay = Callable[[Platform, date], Report]
@@ -57,6 +60,7 @@ def build_assets(plan: Plan, *, days_per_run: int, progress: Progress) -> Assets
             *(_enrichment(item, progress) for item in plan.enrichments.values()),
             *(_enriched(item, days(item), policy, progress) for item in plan.events.values()),
             *(_sequence(item, days(item), policy, progress) for item in plan.sequences.values()),
+            *(_online(item, days(item), policy, progress) for item in plan.events.values()),
         ]
 
 
@@ -96,6 +100,28 @@ def _sequence(
         return build_sequence(platform.lake, sequence, day, platform.clock, bucket_rows=bucket_rows)
 
     return _daily(sequence_spec(sequence, days), SEQUENCE_CHECKS, policy, build, progress)
+
+
+def _online(
+    event: EventPlan, days: Days, policy: dg.BackfillPolicy, progress: Progress
+) -> dg.AssetsDefinition:
+    def build(platform: Platform, day: date) -> Report:
+        with open_online(platform.settings) as store:
+            done = publish_day(platform.lake, store, event, day, platform.clock)
+        return Report(
+            table=f"online.{event.table}",
+            day=day,
+            version=done.manifest,
+            changed=done.changed,
+            counts=Counts(done.rows, done.rows),
+            rows=done.rows,
+            bytes=done.bytes,
+            seconds=done.seconds,
+            violations={},
+            newest_event_time=done.newest_event_time,
+        )
+
+    return _daily(online_spec(event, days), (), policy, build, progress)
 
 
 def _daily(

@@ -8,7 +8,8 @@ from pydantic import Field
 from sequence_platform.orchestration.keys import DAY, job_name, sequence_key
 from sequence_platform.orchestration.specs import settle_time
 from sequence_platform.plan.plan import SequencePlan
-from sequence_platform.wiring import Platform
+from sequence_platform.runtimes.segments import collect, confirm_days
+from sequence_platform.wiring import Platform, open_online
 
 WEEKLY = "0 3 * * 0"
 """Sundays at 03:00 UTC, when few build."""
@@ -74,15 +75,52 @@ def maintain_lake() -> None:
     maintain()
 
 
+class OnlineUpkeep(dg.Config):
+    """How much of the past the online store keeps at hand."""
+
+    keep_hours: float = Field(
+        default=24, description="Rollbacks and known_at reads reach this far back."
+    )
+
+
+@dg.op(description="Merge segments, drop old manifests and streamed rows that segments hold.")
+def collect_online(
+    context: dg.OpExecutionContext, config: OnlineUpkeep, platform: dg.ResourceParam[Platform]
+) -> None:
+    """Keep the online store small and say what that changed."""
+    with open_online(platform.settings) as store:
+        before = store.tail_size()
+        for event in platform.plan.events.values():
+            confirm_days(platform.lake, store, event, platform.clock)
+            store.compact(event, platform.clock.now())
+            collect(store, event, timedelta(hours=config.keep_hours), platform.clock)
+        after = store.tail_size()
+    context.add_output_metadata(
+        {"rows": f"{before.rows:,} -> {after.rows:,}", "bytes_of_tail": after.bytes}
+    )
+
+
+@dg.job(description="Upkeep of the online store: every quarter of an hour while streams run.")
+def maintain_online() -> None:
+    """Run the upkeep as one step."""
+    collect_online()
+
+
 def maintenance_definitions() -> dg.Definitions:
-    """Return the upkeep of the lake and its weekly schedule, which starts stopped."""
+    """Return the upkeep of lake and online store and their schedules, which start stopped."""
+    often = dg.ScheduleDefinition(
+        name="maintain_online_often",
+        job=maintain_online,
+        cron_schedule="*/15 * * * *",
+        execution_timezone="UTC",
+    )
     weekly = dg.ScheduleDefinition(
         name="maintain_lake_weekly",
         job=maintain_lake,
         cron_schedule=WEEKLY,
         execution_timezone="UTC",
     )
-    return dg.Definitions(jobs=[maintain_lake], schedules=[weekly])
+    return dg.Definitions(jobs=[maintain_lake, maintain_online], schedules=[weekly, often])
 
 
 def _at(time_of_day: timedelta) -> str:

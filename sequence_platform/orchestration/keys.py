@@ -29,6 +29,11 @@ def sequence_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(["sequences", table])
 
 
+def online_key(table: str) -> dg.AssetKey:
+    """Return the asset of an event type's segments in the online store."""
+    return dg.AssetKey(["online", table])
+
+
 def step_name(key: dg.AssetKey) -> str:
     """Return the name of the step that builds an asset."""
     return "__".join(key.path)

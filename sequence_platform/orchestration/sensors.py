@@ -1,4 +1,4 @@
-"""Sensors that ask for days to be built again: stale sequences, unsealed days of streams.
+"""Sensors that ask for days: stale sequences, unsealed days of streams, days not served yet.
 
 A change is acted upon day by day once it stood still, so that a day that streams still fill does
 not keep others waiting.
@@ -17,13 +17,15 @@ from sequence_platform.orchestration.keys import (
     days_before,
     enriched_key,
     job_name,
+    online_key,
     range_tags,
     sequence_key,
 )
 from sequence_platform.plan.plan import EventPlan, Plan, SequencePlan
 from sequence_platform.ports import Lake
 from sequence_platform.runtimes.batch import stale_days, unsealed_days
-from sequence_platform.wiring import Platform, streamed_events
+from sequence_platform.runtimes.segments import unpublished_days
+from sequence_platform.wiring import Platform, open_online, streamed_events
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -110,6 +112,32 @@ def unsealed_sensor(
         return _settled(context.cursor, unsealed, enriched_key, days_per_run)
 
     return [unsealed_days_]
+
+
+def unpublished_sensor(
+    plan: Plan, *, days_per_run: int, settle_seconds: int
+) -> dg.SensorDefinition:
+    """Return the sensor that publishes days to the online store; it starts stopped."""
+    keys = [online_key(event.table) for event in plan.events.values()]
+
+    @dg.sensor(
+        name="unpublished_days",
+        asset_selection=dg.AssetSelection.assets(*keys),
+        minimum_interval_seconds=settle_seconds,
+        description="Publishes days that the online store does not hold as the lake does; what "
+        "streams bring is served at once, published or not.",
+    )
+    def unpublished_days_(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.SensorResult:
+        with open_online(platform.settings) as store:
+            unpublished = {
+                event.table: unpublished_days(platform.lake, store, event)
+                for event in plan.events.values()
+            }
+        return _settled(context.cursor, unpublished, online_key, days_per_run)
+
+    return unpublished_days_
 
 
 Stamps = Mapping[date, str]

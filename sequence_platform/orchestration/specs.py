@@ -22,6 +22,7 @@ from sequence_platform.orchestration.keys import (
     days_before,
     enriched_key,
     enrichment_key,
+    online_key,
     raw_key,
     sequence_key,
 )
@@ -110,6 +111,24 @@ def sequence_spec(sequence: SequencePlan, partitions: dg.PartitionsDefinition[st
             "dagster/column_lineage": columns.sequence_lineage(sequence),
         },
         **_common(definition),
+    )
+
+
+def online_spec(event: EventPlan, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+    """Return the segments of an event type: a day of its enriched table, ready to be served."""
+    return dg.AssetSpec(
+        online_key(event.table),
+        description=f"Days of {event.name} in the online store, where requests read them.\n\n"
+        "A day that has not changed is not written again. The sensor unpublished_days asks for "
+        "days that have.",
+        group_name="online",
+        code_version=event.fingerprint,
+        deps=[enriched_key(event.table)],
+        partitions_def=partitions,
+        metadata={"dagster/column_schema": columns.enriched_columns(event)},
+        kinds={"arrow"},
+        owners=[event.definition.owner],
+        tags={"definition": event.name, "version": str(event.definition.version)},
     )
 
 

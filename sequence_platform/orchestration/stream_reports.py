@@ -183,3 +183,13 @@ class StreamReporter:
         if stream.newest_event_time is not None:
             metadata["newest_event_time"] = dg.MetadataValue.timestamp(stream.newest_event_time)
         return metadata
+
+
+def warn_of_trouble(warn: Callable[[str], None]) -> Callable[[StreamReport], None]:
+    """Return what passes on only the trouble of a worker: the lake's worker reports the rest."""
+
+    def tell(report: StreamReport) -> None:
+        if report.trouble:
+            warn(f"online: waiting for what may pass: {report.trouble}")
+
+    return tell

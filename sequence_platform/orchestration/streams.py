@@ -7,7 +7,7 @@ fence.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Event, Timer
 
@@ -18,11 +18,11 @@ from sequence_platform.clock import SystemClock
 from sequence_platform.errors import LogPositionError, StateMismatchError
 from sequence_platform.orchestration.keys import daily_partitions
 from sequence_platform.orchestration.sensors import IN_FLIGHT
-from sequence_platform.orchestration.stream_reports import StreamReporter
+from sequence_platform.orchestration.stream_reports import StreamReporter, warn_of_trouble
 from sequence_platform.plan.plan import EventPlan, Plan
-from sequence_platform.runtimes.streaming import Pace, Shard, StreamWorker, Tell
+from sequence_platform.runtimes.streaming import Shard, Tell, run_side_by_side
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import Platform, open_log, streamed_events
+from sequence_platform.wiring import Platform, StreamTo, open_workers, streamed_events
 
 JOB = "stream_events"
 SHARD = "sequence_platform/shard"
@@ -65,7 +65,9 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
         name: daily_partitions(plan.start_of(event)) for name, event in plan.events.items()
     }
 
-    @dg.op(description="Read a share of the log for the time of a lease, into the lake.")
+    @dg.op(
+        description="Read a share of the log for the time of a lease, into lake and online store."
+    )
     def stream_shard(
         context: dg.OpExecutionContext, config: Lease, platform: dg.ResourceParam[Platform]
     ) -> None:
@@ -80,7 +82,7 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
             say=context.log.info,
         )
         try:
-            _read(platform, events, config, reporter.tell)
+            _read(platform, events, config, reporter.tell, context.log.warning)
         except LogPositionError:
             raise
         except StateMismatchError as error:
@@ -90,7 +92,7 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
 
     @dg.job(
         name=JOB,
-        description="Streams every event type that has a log into raw/ and enriched/. "
+        description="Streams every event type that has a log into raw/, enriched/ and online. "
         "Kept running by the sensor stream_supervisor; terminate a run to end it at once.",
         tags={"dagster/max_runtime": str(int(60 * settings.stream_lease_minutes + 300))},
         executor_def=dg.in_process_executor,
@@ -101,26 +103,23 @@ def _job(plan: Plan, settings: Settings) -> dg.JobDefinition:
     return stream_events
 
 
-def _read(platform: Platform, events: Mapping[str, EventPlan], lease: Lease, tell: Tell) -> None:
-    """Read a share of the log into the lake for the time of a lease."""
+def _read(
+    platform: Platform,
+    events: Mapping[str, EventPlan],
+    lease: Lease,
+    tell: Tell,
+    warn: Callable[[str], None],
+) -> None:
+    """Read a share of the log into lake and online store for the time of a lease."""
     stop = Event()
     timer = Timer(lease.seconds, stop.set)
     timer.daemon = True
     timer.start()
     try:
-        with open_log(platform.settings) as log:
-            worker = StreamWorker(
-                log,
-                platform.lake,
-                events.values(),
-                platform.clock,
-                shard=Shard(lease.shard, lease.shards),
-                pace=Pace(flush_seconds=platform.settings.stream_flush_seconds),
-                tell=tell,
-                ensure=platform.ensure_published,
-                decode_of=platform.decode_of,
-            )
-            worker.run(stop)
+        shard = Shard(lease.shard, lease.shards)
+        tells: dict[StreamTo, Tell] = {"lake": tell, "online": warn_of_trouble(warn)}
+        with open_workers(platform, events.values(), tells, shard=shard) as workers:
+            run_side_by_side(workers, stop)
     finally:
         timer.cancel()
 

@@ -334,6 +334,10 @@ class LakeReader(Protocol):
         """
         ...
 
+    def read_corrections(self, spec: TableSpec, day: date) -> pl.DataFrame:
+        """Return the corrections that a day of a table that corrects holds (CORRECTION_COLUMNS)."""
+        ...
+
     def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
         """Return how many rows of a partition break each guarantee, by check name.
 

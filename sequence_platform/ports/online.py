@@ -20,9 +20,6 @@ from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports.lake import OffsetMove
 from sequence_platform.ports.log import LogPartition
 
-MESSAGE_COLUMNS = ("log_partition", "offset")
-"""Which message a streamed row came in."""
-
 LogId = str
 """``topic/identity``: what tells a log from one of the same name made anew."""
 
@@ -130,9 +127,9 @@ class TailAppend:
 
     Attributes:
         event: The event type.
-        rows: In its schema, and MESSAGE_COLUMNS; keys may repeat.
-        removals: ENVELOPE, rule and MESSAGE_COLUMNS of deletions and rejected rows.
-        moves: How far the log was read; all of one topic.
+        rows: In its schema; keys may repeat.
+        removals: ENVELOPE and rule of deletions and rejected rows.
+        moves: How far the log was read. Rows count until a segment holds all of these.
         received_at: When these rows can be read, by the clock of the writer.
         appended_until: When the log took the newest of the messages of each partition.
     """

@@ -161,25 +161,10 @@ class Played:
     def stream(self, event: EventPlan, count: int) -> None:
         begin = self.tail[event.name]
         end = min(begin + count, len(self.enriched[event.name]))
-        parts = self.enriched[event.name][begin:end]
-        none = Enriched.empty(event)
-        message = {"log_partition": pl.Int32, "offset": pl.Int64}
-        rows = [none.rows.with_columns(pl.lit(None, t).alias(n) for n, t in message.items())]
-        removals = [
-            none.rejected.with_columns(pl.lit(None, t).alias(n) for n, t in message.items())
-        ]
-        for offset, part in enumerate(parts, begin):
-            at = (
-                pl.lit(0, pl.Int32).alias("log_partition"),
-                pl.lit(offset, pl.Int64).alias("offset"),
-            )
-            rows.append(part.rows.with_columns(at))
-            removals.append(part.rejected.with_columns(at))
+        new = Enriched.concat([Enriched.empty(event), *self.enriched[event.name][begin:end]])
         move = OffsetMove(LogPartition(event.name, 0), IDENTITY, begin or None, end)
         if end > begin:
-            self.store.append(
-                TailAppend(event, pl.concat(rows), pl.concat(removals), [move], self.at)
-            )
+            self.store.append(TailAppend(event, new.rows, new.rejected, [move], self.at))
         self.tail[event.name] = end
 
     def reflected(self, event: EventPlan) -> Reflected:

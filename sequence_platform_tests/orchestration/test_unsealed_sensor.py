@@ -14,7 +14,7 @@ import pytest
 from sequence_platform.clock import FixedClock
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.runtimes.batch import build_events
-from sequence_platform.runtimes.streaming import StreamWorker
+from sequence_platform.runtimes.streaming import LakeStream, StreamWorker
 from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, MemoryTopics
 from sequence_platform.wiring import Platform, open_platform
 from sequence_platform_tests.orchestration.project import Project
@@ -59,7 +59,12 @@ class Ticker:
             self.sent += 1
         with self.platform(NOW) as platform:
             event = platform.plan.events["click"]
-            worker = StreamWorker(MemoryLog(self.topics), platform.lake, [event], platform.clock)
+            worker = StreamWorker(
+                MemoryLog(self.topics),
+                LakeStream(platform.lake, platform.clock),
+                [event],
+                platform.clock,
+            )
             worker.run(Event(), until_caught_up=True)
 
     def seal(self, day: date) -> None:

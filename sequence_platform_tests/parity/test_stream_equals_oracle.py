@@ -38,7 +38,7 @@ from sequence_platform.runtimes.batch import (
     build_sequence,
     stale_days,
 )
-from sequence_platform.runtimes.streaming import Pace, StreamReport, StreamWorker
+from sequence_platform.runtimes.streaming import LakeStream, Pace, StreamReport, StreamWorker
 from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, MemoryTopics
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests import oracle
@@ -231,7 +231,12 @@ class Run:
         )
         events = list(self.plan.events.values())
         worker = StreamWorker(
-            MemoryLog(self.topics), self.lake, events, CLOCK, pace=pace, tell=tell
+            MemoryLog(self.topics),
+            LakeStream(self.lake, CLOCK),
+            events,
+            CLOCK,
+            pace=pace,
+            tell=tell,
         )
         try:
             worker.run(Event(), until_caught_up=True)

@@ -1,6 +1,7 @@
-"""The streaming runtime: from a log into the lake, nothing lost and nothing twice."""
+"""The streaming runtime: from a log into lake and online store, nothing lost and nothing twice."""
 
-from sequence_platform.runtimes.streaming.lake_sink import DayFlush, Flushed, LakeSink
+from sequence_platform.runtimes.streaming.lake_sink import LakeSink, LakeStream
+from sequence_platform.runtimes.streaming.online_sink import OnlineSink
 from sequence_platform.runtimes.streaming.positions import (
     From,
     Shard,
@@ -8,6 +9,8 @@ from sequence_platform.runtimes.streaming.positions import (
     starting_positions,
 )
 from sequence_platform.runtimes.streaming.replay import replay
+from sequence_platform.runtimes.streaming.side_by_side import run_side_by_side
+from sequence_platform.runtimes.streaming.sink import DayFlush, Flushed, Sink
 from sequence_platform.runtimes.streaming.worker import (
     Pace,
     StreamReport,
@@ -20,12 +23,16 @@ __all__ = [
     "Flushed",
     "From",
     "LakeSink",
+    "LakeStream",
+    "OnlineSink",
     "Pace",
     "Shard",
+    "Sink",
     "StreamReport",
     "StreamWorker",
     "Tell",
     "replay",
     "resume",
+    "run_side_by_side",
     "starting_positions",
 ]

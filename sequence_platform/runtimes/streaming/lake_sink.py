@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
@@ -25,10 +24,10 @@ from sequence_platform.ports import (
     Lake,
     LogBatch,
     OffsetMove,
-    PartitionState,
     Staged,
 )
 from sequence_platform.runtimes.streaming.received import Decode, Received, receive
+from sequence_platform.runtimes.streaming.sink import DayFlush, Flushed, Moves
 
 ATTEMPTS = 20
 """Times a flush looks at partitions anew when other writers commit them first."""
@@ -40,64 +39,6 @@ OPEN = "open"
 """The state of a partition that only streams have filled."""
 
 NO_LETTERS = pl.DataFrame(schema={name: STREAM_LETTERS[name] for name in MESSAGE})
-
-Moves = Sequence[OffsetMove]
-
-
-@dataclass(frozen=True, slots=True)
-class DayFlush:
-    """What a flush did to a partition.
-
-    Attributes:
-        received: Messages of the day.
-        admitted: More rows in the enriched partition; fewer if negative.
-        is_late: Whether the day's allowed lateness was over.
-        after: The partition since.
-    """
-
-    received: int
-    admitted: int
-    is_late: bool
-    after: PartitionState
-
-
-@dataclass(frozen=True, slots=True)
-class Flushed:
-    """What a flush did.
-
-    Attributes:
-        event: Name of the event type.
-        messages: All that came; ``received + dead``.
-        days: By partition.
-        dead: Dead letters.
-        offsets: How far the log was read.
-        corrected: Other days that lost rows to corrections.
-        newest_event_time: Of the messages that could be used; None if none could.
-        oldest_appended: When the log took the message that waited longest.
-        newest_appended: Likewise, the least long.
-        committed_at: When all this could be read.
-    """
-
-    event: str
-    messages: int
-    days: Mapping[date, DayFlush]
-    dead: int
-    offsets: tuple[OffsetMove, ...]
-    corrected: tuple[date, ...]
-    newest_event_time: datetime | None
-    oldest_appended: datetime | None
-    newest_appended: datetime | None
-    committed_at: datetime
-
-    @property
-    def freshness(self) -> timedelta | None:
-        """How long the message that waited longest took from the log into the lake."""
-        return None if self.oldest_appended is None else self.committed_at - self.oldest_appended
-
-    @property
-    def late(self) -> int:
-        """Messages of days whose allowed lateness was over."""
-        return sum(day.received for day in self.days.values() if day.is_late)
 
 
 class LakeSink:
@@ -135,7 +76,8 @@ class LakeSink:
                 these dead letters; nothing is committed.
             StoreError: nothing is committed; if it is retryable, flushing again may help.
         """
-        received = receive(self._event, batches, self._read_lookup, self._possible(), self._decode)
+        window = possible_times(self._event, self._clock)
+        received = receive(self._event, batches, self._read_lookup, window, self._decode)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._commit(batches, received, moves, replayed)
@@ -143,12 +85,6 @@ class LakeSink:
                 if attempt == ATTEMPTS:
                     raise
         raise AssertionError  # the last attempt returned or raised
-
-    def _possible(self) -> Window:
-        """Return the event times that can be: from the first day built to tomorrow."""
-        first = Window.of_day(self._event.definition.start).start
-        tomorrow = self._clock.now().astimezone(UTC).date() + AHEAD
-        return Window(first, Window.of_day(tomorrow).end)
 
     def _commit(
         self, batches: Sequence[LogBatch], received: Received, moves: Moves, replayed: pl.DataFrame
@@ -292,6 +228,51 @@ class LakeSink:
 
     def _read_lookup(self, enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
         return self._lake.read_lookup(enrichment_table(enrichment), keys)
+
+
+class LakeStream:
+    """Streams into the lake: Sink.
+
+    Args:
+        lake: Where to.
+        clock: For when.
+        decode_of: Returns what an event type's messages are written in; JSON unless given.
+    """
+
+    def __init__(
+        self, lake: Lake, clock: Clock, decode_of: Callable[[EventPlan], Decode] | None = None
+    ) -> None:
+        self._lake = lake
+        self._clock = clock
+        self._decode_of = decode_of
+        self._sinks: dict[str, LakeSink] = {}
+
+    def offsets(self, event: EventPlan) -> pl.DataFrame:
+        """Return how far the log was read: Sink."""
+        return self._lake.offsets(raw_table(event))
+
+    def reset_offsets(
+        self, event: EventPlan, moves: Iterable[OffsetMove], committed_at: datetime
+    ) -> None:
+        """Store offsets as an operator decided: Sink."""
+        self._lake.reset_offsets(raw_table(event), moves, committed_at)
+
+    def flush(self, event: EventPlan, batches: Sequence[LogBatch], moves: Moves) -> Flushed:
+        """Commit messages and how far the log was read: Sink."""
+        if event.name not in self._sinks:
+            decode = decode_json if self._decode_of is None else self._decode_of(event)
+            self._sinks[event.name] = LakeSink(self._lake, event, self._clock, decode)
+        return self._sinks[event.name].flush(batches, moves)
+
+    def heard(self, event: EventPlan, moves: Iterable[OffsetMove], until: datetime) -> None:
+        """Note nothing: whoever reads the lake sees the time of its last commit."""
+
+
+def possible_times(event: EventPlan, clock: Clock) -> Window:
+    """Return the event times that can be: from the first day built to tomorrow."""
+    first = Window.of_day(event.definition.start).start
+    tomorrow = clock.now().astimezone(UTC).date() + AHEAD
+    return Window(first, Window.of_day(tomorrow).end)
 
 
 def _by_day(enriched: Enriched) -> dict[date, Enriched]:

@@ -1,4 +1,4 @@
-"""Where to read a log: from the lake's offsets, or from where an operator says."""
+"""Where to read a log: from a sink's offsets, or from where an operator says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sequence_platform.clock import Clock
 from sequence_platform.definition import Log
 from sequence_platform.errors import StateMismatchError, StoreError, listed
 from sequence_platform.plan.plan import EventPlan
-from sequence_platform.plan.tables import raw_table
-from sequence_platform.ports import EventLog, Lake, LogPartition, OffsetMove
+from sequence_platform.ports import EventLog, LogPartition, OffsetMove
 from sequence_platform.ports.log_positions import ensure_positions, ensure_same_topics
+from sequence_platform.runtimes.streaming.sink import Sink
 
 From = Literal["earliest", "latest"] | Mapping[int, int]
 """Where to go on: at one end of the log, or at an offset for each partition."""
@@ -40,7 +40,7 @@ class Position:
     Attributes:
         identity: Of the topic.
         began: Where the reader began.
-        stored: The offset that the lake holds, or will once what was taken is committed; None if
+        stored: The offset that the sink holds, or will once what was taken is committed; None if
             it holds none.
         next: Where to read on.
     """
@@ -68,9 +68,9 @@ def topic_of(event: EventPlan) -> str:
 
 
 def starting_positions(
-    lake: Lake, log: EventLog, event: EventPlan, shard: Shard
+    sink: Sink, log: EventLog, event: EventPlan, shard: Shard
 ) -> dict[LogPartition, Position]:
-    """Return where to read on: behind what the lake holds, at the start of new partitions.
+    """Return where to read on: behind what the sink holds, at the start of new partitions.
 
     Raises:
         LogPositionError: the topic was made anew since, or lost messages not yet read.
@@ -78,7 +78,7 @@ def starting_positions(
     """
     topic, name = topic_of(event), f"event type '{event.name}'"
     identity, bounds = log.identity(topic), log.bounds(topic)
-    offsets = lake.offsets(raw_table(event)).filter(topic=topic)
+    offsets = sink.offsets(event).filter(topic=topic)
     is_resumed = identity in offsets["identity"]
     stored = {
         partition: (known, following)
@@ -99,12 +99,12 @@ def starting_positions(
 
 
 def resume(
-    lake: Lake, log: EventLog, event: EventPlan, start: From, clock: Clock
+    sink: Sink, log: EventLog, event: EventPlan, start: From, clock: Clock
 ) -> dict[LogPartition, OffsetMove]:
     """Store where to read on, as an operator decided; what lies between is not read.
 
     Args:
-        lake: Where offsets are.
+        sink: Where offsets are.
         log: The log.
         event: The event type.
         start: ``earliest``, ``latest``, or offsets by partition; partitions not named stay.
@@ -135,5 +135,5 @@ def resume(
         LogPartition(topic, p): OffsetMove(LogPartition(topic, p), identity, None, at)
         for p, at in sorted(wanted.items())
     }
-    lake.reset_offsets(raw_table(event), moves.values(), clock.now())
+    sink.reset_offsets(event, moves.values(), clock.now())
     return moves

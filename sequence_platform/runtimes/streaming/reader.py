@@ -11,13 +11,14 @@ import numpy as np
 
 from sequence_platform.errors import LogPositionError, SequencePlatformError, StoreError
 from sequence_platform.plan.plan import EventPlan
-from sequence_platform.ports import EventLog, Lake, LogBatch, LogPartition, OffsetMove
+from sequence_platform.ports import EventLog, LogBatch, LogPartition, OffsetMove
 from sequence_platform.runtimes.streaming.positions import (
     Position,
     Shard,
     starting_positions,
     topic_of,
 )
+from sequence_platform.runtimes.streaming.sink import Sink
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,7 @@ class Reader:
 
     Args:
         log: What is read.
-        lake: Where offsets are.
+        sink: Where offsets are.
         events: Event types, each with a log.
         shard: The share of every topic.
 
@@ -78,10 +79,10 @@ class Reader:
     """
 
     def __init__(
-        self, log: EventLog, lake: Lake, events: Iterable[EventPlan], shard: Shard
+        self, log: EventLog, sink: Sink, events: Iterable[EventPlan], shard: Shard
     ) -> None:
         self._log = log
-        self._lake = lake
+        self._sink = sink
         self._events = list(events)
         self._shard = shard
         self._shares: list[_Share] = []
@@ -99,18 +100,18 @@ class Reader:
         return sum(share.bytes for share in self._shares)
 
     def begin(self) -> None:
-        """Take up the positions that the lake holds; forget what was not taken.
+        """Take up the positions that the sink holds; forget what was not taken.
 
         An event type that an operator must look after (its topic is absent, or does not hold what
         comes next) is set aside in ``refused``.
 
         Raises:
-            StoreError: log or lake cannot be reached; trying again can help.
+            StoreError: log or sink cannot be reached; trying again can help.
         """
         self._shares, self.refused = [], {}
         for event in self._events:
             try:
-                positions = starting_positions(self._lake, self._log, event, self._shard)
+                positions = starting_positions(self._sink, self._log, event, self._shard)
             except (LogPositionError, StoreError) as error:
                 if isinstance(error, StoreError) and error.retryable:
                     raise
@@ -143,7 +144,7 @@ class Reader:
         for event in self._events:
             if event.name in self.refused:
                 with suppress(LogPositionError, StoreError):
-                    starting_positions(self._lake, self._log, event, self._shard)
+                    starting_positions(self._sink, self._log, event, self._shard)
                     return True
         return any(
             self._shard.takes(partition)
@@ -184,6 +185,15 @@ class Reader:
             )
             for share in self._shares
         }
+
+    def places(self, event: EventPlan) -> list[OffsetMove]:
+        """Return the partitions of an event type, and how far each has been read."""
+        return [
+            OffsetMove(at, position.identity, position.stored, position.next)
+            for share in self._shares
+            if share.event.name == event.name
+            for at, position in share.positions.items()
+        ]
 
     def _ends(self, share: _Share) -> Iterator[tuple[LogPartition, int]]:
         topic = topic_of(share.event)

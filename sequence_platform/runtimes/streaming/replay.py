@@ -10,8 +10,9 @@ from sequence_platform.engine.dead_letters import MESSAGE
 from sequence_platform.engine.decode import decode as decode_json
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import Lake, LogBatch, LogPartition
-from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
+from sequence_platform.runtimes.streaming.lake_sink import LakeSink
 from sequence_platform.runtimes.streaming.received import Decode
+from sequence_platform.runtimes.streaming.sink import Flushed
 
 
 def replay(

@@ -1,6 +1,6 @@
-"""The stream worker: reads its share of the log and hands it to the lake sink, flush by flush.
+"""The stream worker: reads its share of the log and hands it to a sink, flush by flush.
 
-It reads ahead while a flush is under way, and no further than one flush: a slow lake slows reading.
+It reads ahead while a flush is under way, and no further than one flush: a slow sink slows reading.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from tenacity import (
 )
 
 from sequence_platform.clock import Clock
-from sequence_platform.engine.decode import decode
 from sequence_platform.errors import LogPositionError, StoreError
 from sequence_platform.plan.plan import EventPlan
-from sequence_platform.ports import EventLog, Lake, LogPartition
-from sequence_platform.runtimes.streaming.lake_sink import Flushed, LakeSink
+from sequence_platform.ports import EventLog, LogPartition
 from sequence_platform.runtimes.streaming.positions import Shard
 from sequence_platform.runtimes.streaming.reader import Reader, Taken
-from sequence_platform.runtimes.streaming.received import Decode
+from sequence_platform.runtimes.streaming.sink import Flushed, Sink
 
 LONGEST_WAIT_SECONDS = 30.0
 QUIET_SECONDS = 10.0
@@ -69,7 +67,7 @@ class StreamReport:
 
     Attributes:
         flushed: A flush that was committed; None for a sign of life.
-        lag: Messages that the log holds and the lake does not, by event type, when last measured.
+        lag: Messages that the log holds and the sink does not, by event type, when last measured.
         trouble: A failure that is being waited out, in words; empty if there is none.
     """
 
@@ -82,7 +80,7 @@ Tell = Callable[[StreamReport], None]
 
 
 class StreamWorker:
-    """Streams event types of one shard from a log into the lake, until it is told to stop.
+    """Streams event types of one shard from a log into a sink, until it is told to stop.
 
     Offsets are stored with the data, so a worker may be killed at any moment, and another one, here
     or elsewhere, goes on where it was. Two workers of one shard do no harm: one ends with a
@@ -90,7 +88,7 @@ class StreamWorker:
 
     Args:
         log: What is read; used by the thread that runs the worker.
-        lake: Where rows go; used by one thread at a time.
+        sink: Where rows go; used by one thread at a time.
         events: Event types, each with a log.
         clock: For when.
         shard: The share of every topic that is read.
@@ -99,13 +97,12 @@ class StreamWorker:
             by the thread that runs the worker.
         ensure: Is asked every ``look_seconds``; what it raises ends the worker, which then commits
             nothing more.
-        decode_of: Returns what an event type's messages are written in; JSON unless given.
     """
 
     def __init__(  # noqa: PLR0913 - what is read, where it goes, and how
         self,
         log: EventLog,
-        lake: Lake,
+        sink: Sink,
         events: Iterable[EventPlan],
         clock: Clock,
         *,
@@ -113,14 +110,11 @@ class StreamWorker:
         pace: Pace | None = None,
         tell: Tell | None = None,
         ensure: Callable[[], None] | None = None,
-        decode_of: Callable[[EventPlan], Decode] | None = None,
     ) -> None:
-        plans = list(events)
-        self._reader = Reader(log, lake, plans, shard or Shard())
-        decode_of = decode_of or _json
-        self._sinks = {
-            event.name: LakeSink(lake, event, clock, decode_of(event)) for event in plans
-        }
+        self._events = list(events)
+        self._reader = Reader(log, sink, self._events, shard or Shard())
+        self._sink = sink
+        self._clock = clock
         self._pace = pace or Pace()
         self._tell = tell or _tell_nobody
         self._ensure = ensure or _ensure_nothing
@@ -133,7 +127,7 @@ class StreamWorker:
 
         Args:
             stop: Set it to end the worker; it returns within a poll and a flush.
-            until_caught_up: Return as well once all that the log holds is in the lake.
+            until_caught_up: Return as well once all that the log holds is in the sink.
 
         An event type whose topic is absent, or does not hold what comes next, is told of and looked
         at again; the others go on.
@@ -141,7 +135,7 @@ class StreamWorker:
         Raises:
             LogPositionError, StoreError: at the end, of an event type that could not be read.
             FencedError: another worker reads the same partitions.
-            StoreError: log or lake failed for good, or for longer than ``give_up_seconds``.
+            StoreError: log or sink failed for good, or for longer than ``give_up_seconds``.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="flush") as flusher:
             self._begin(stop)
@@ -151,7 +145,7 @@ class StreamWorker:
             while not stop.is_set():
                 is_whole = self._poll(stop)
                 if self._is_full():
-                    self._settle(flushing)  # the lake is slower than the log
+                    self._settle(flushing)  # the sink is slower than the log
                 now = time.monotonic()
                 if flushing.done() and (self._is_full() or self._is_due(now - flushed_at)):
                     self._settle(flushing)
@@ -199,7 +193,7 @@ class StreamWorker:
         for part in taken:
 
             def flush(part: Taken = part) -> None:
-                self._news.put(self._sinks[part.event.name].flush(part.batches, part.moves))
+                self._news.put(self._sink.flush(part.event, part.batches, part.moves))
 
             self._patiently(flush, Event())
 
@@ -209,7 +203,11 @@ class StreamWorker:
 
         def look() -> None:
             self._ensure()
+            began = self._clock.now()
             self._lag = self._reader.lag(self._committed)
+            for event in self._events:
+                if self._lag.get(event.name) == 0:
+                    self._sink.heard(event, self._reader.places(event), began)
             found.append(self._reader.has_more())
 
         if not self._can(look, stop):
@@ -289,10 +287,6 @@ class StreamWorker:
 
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.retryable
-
-
-def _json(_: EventPlan) -> Decode:
-    return decode
 
 
 def _ensure_nothing() -> None:

@@ -14,6 +14,7 @@ import polars as pl
 
 from sequence_platform.plan.plan import Window
 from sequence_platform.ports import (
+    CORRECTION_COLUMNS,
     Append,
     Appended,
     Committed,
@@ -28,11 +29,15 @@ from sequence_platform.stores.ducklake.append import append_rows, read_offsets, 
 from sequence_platform.stores.ducklake.checks import AlignedFiles
 from sequence_platform.stores.ducklake.commit import commit_partition
 from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
+from sequence_platform.stores.ducklake.corrections import stored_corrections
 from sequence_platform.stores.ducklake.maintenance import maintain
+from sequence_platform.stores.ducklake.platform_tables import corrections_of
 from sequence_platform.stores.ducklake.scan import FileCache
 from sequence_platform.stores.ducklake.schema import ensure_tables
 from sequence_platform.stores.ducklake.session import Session
+from sequence_platform.stores.ducklake.sql import day_is
 from sequence_platform.stores.ducklake.stage import remove, stage
+from sequence_platform.stores.ducklake.types import from_stored
 
 
 class DuckLakeLake:
@@ -154,6 +159,12 @@ class DuckLakeLake:
     ) -> pl.DataFrame:
         """Return who was active, and their rows in ``window``."""
         return read.entity_counts(self._session, self._cache, specs, window, active)
+
+    def read_corrections(self, spec: TableSpec, day: date) -> pl.DataFrame:
+        """Return the corrections that a day holds: ports.LakeReader."""
+        found = stored_corrections(self._session, spec, day_is(day))
+        types = corrections_of(spec).columns
+        return from_stored(found, types).select(CORRECTION_COLUMNS)
 
     def read_lookup(self, spec: TableSpec, keys: pl.Series) -> pl.DataFrame:
         """Return the rows of an enrichment table with one of these keys."""

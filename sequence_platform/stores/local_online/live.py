@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.engine.columns import Column, Ints, Mask, concat
-from sequence_platform.engine.point import Hashes
+from sequence_platform.engine.point import Hashes, Removals
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports.online import Manifest
 from sequence_platform.stores.local_online.segment import SegmentFile
-from sequence_platform.stores.local_online.tail import Messages, log_number
+from sequence_platform.stores.local_online.tail import Messages, log_number, offsets_of
 
 DAY_US = 86_400_000_000
 EPOCH_DAY = date(1970, 1, 1)
@@ -107,41 +107,32 @@ class Live:
         """Return the rows of an entity in segments."""
         return SettledRows(self.event, self.places(entity))
 
-    def removals(self, entity: object) -> pl.DataFrame | None:
+    def removals(self, entity: object) -> list[Removals]:
         """Return the removals of an entity in segments."""
         found = []
         for span in self._spans:
             part = span.file.removals(entity)
             if part is not None:
-                day = pl.col("event_time").dt.epoch("us") // DAY_US
-                found.append(part.filter(day.is_between(span.first, span.end, closed="left")))
-        return pl.concat(found) if found else None
+                found.append(part if span.is_whole else _within(part, span))
+        return found
 
     def counts(self, messages: Messages) -> Mask:
         """Return which streamed rows count beside the segments."""
         day = messages.time_us // DAY_US
         if self._newest is None or int(day[0]) > self._newest:
             return np.ones(len(day), dtype=np.bool_)
-        keys = messages.keys
-        where = zip(
-            day.tolist(),
-            keys["log"].tolist(),
-            keys["partition"].tolist(),
-            keys["offset"].tolist(),
-            strict=True,
-        )
-        counted = np.fromiter((self._is_new(*each) for each in where), np.bool_, len(day))
-        if not self.event.corrects or counted.all():
-            return counted
-        # A correction may hit another day, whose segment does not have it yet.
-        everywhere = self._reflected_everywhere
-        places = zip(keys["log"].tolist(), keys["partition"].tolist(), strict=True)
-        behind = np.fromiter((everywhere.get(place, 0) for place in places), np.int64, len(day))
-        return counted | (keys["offset"].astype(np.int64) >= behind)
+        places = zip(messages.marks, day.tolist(), strict=True)
+        return np.fromiter((self._is_new(*place) for place in places), np.bool_, len(day))
 
-    def _is_new(self, day: int, log: int, partition: int, offset: int) -> bool:
+    def _is_new(self, mark: bytes, day: int) -> bool:
+        """Return whether a flush had read anything that a day does not hold."""
         reflected = self._days.get(day)
-        return reflected is None or offset >= reflected.get((log, partition), 0)
+        if reflected is None:
+            return True
+        if self.event.corrects:
+            # A correction may hit another day, whose segment does not have it yet.
+            reflected = self._reflected_everywhere
+        return any(offset >= reflected.get(place, 0) for place, offset in offsets_of(mark))
 
     @cached_property
     def _reflected_everywhere(self) -> dict[tuple[int, int], int]:
@@ -153,6 +144,13 @@ class Live:
     def _places(self, entity: object) -> tuple[Place, ...]:
         found = ((span.file, *span.find(entity)) for span in self._spans)
         return tuple(place for place in found if place[1] < place[2])
+
+
+def _within(removals: Removals, span: Span) -> Removals:
+    """Return the removals of some days; hashes of others stay, which only costs time."""
+    day = pl.col("event_time").dt.epoch("us") // DAY_US
+    in_days = day.is_between(span.first, span.end, closed="left")
+    return Removals(removals.id_hash, lambda: removals.read().filter(in_days))
 
 
 def _spans(file: SegmentFile, days: Iterable[date], held_days: int) -> list[Span]:

@@ -2,7 +2,7 @@
 
 ``rows.arrow`` holds rows sorted by (entity, event_time, event_id), without compression, so that a
 read is a slice of mapped memory. ``entities.arrow`` says where each entity's rows are, sorted by
-``entity_number``. ``removals.arrow`` holds the keys that were deleted or rejected.
+``entity_number``. ``removals.arrow`` holds the keys that were deleted or rejected, sorted so, too.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import polars as pl
 import pyarrow as pa
 
 from sequence_platform.engine.columns import OLDEST, Column, Ints, Values, fixed_width
-from sequence_platform.engine.point import Hashes, hash_ids
+from sequence_platform.engine.point import Hashes, Removals, hash_ids
 from sequence_platform.errors import StoreError
-from sequence_platform.plan.plan import EventPlan
+from sequence_platform.plan.plan import ENVELOPE, EventPlan
 from sequence_platform.stores.local_online.entity import entity_number, entity_numbers
 
 ROWS, ENTITIES, REMOVALS = "rows.arrow", "entities.arrow", "removals.arrow"
@@ -58,8 +58,9 @@ def write_segment(folder: Path, rows: pl.DataFrame, removals: pl.DataFrame) -> W
         _write(folder / ROWS, rows.with_columns(pl.Series(ID_HASH, hash_ids(rows["event_id"]))))
         _write(folder / ENTITIES, _entities(rows["entity"]))
         if not removals.is_empty():
-            ordered = removals.sort("entity", "event_time", "event_id")
-            _write(folder / REMOVALS, ordered)
+            numbers = pl.Series("__number", entity_numbers(removals["entity"]))
+            hashes = pl.Series(ID_HASH, hash_ids(removals["event_id"]))
+            _write(folder / REMOVALS, removals.with_columns(numbers, hashes).sort("__number"))
         _sync(folder)
         _sync(folder.parent)
     except OSError as error:
@@ -105,7 +106,7 @@ class SegmentFile:
             self._rows = _map(folder / ROWS)
             entities = _map(folder / ENTITIES)
             has_removals = (folder / REMOVALS).exists()
-            self._removals = pl.read_ipc(folder / REMOVALS) if has_removals else None
+            self._removals = _map(folder / REMOVALS) if has_removals else None
         except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
             raise _damaged(folder, str(error), "the files that were written") from error
         self.is_hashed = (self._rows.schema.metadata or {}).get(b"hasher") == HASHER
@@ -115,6 +116,9 @@ class SegmentFile:
         self._entities = entities.column("entity")
         self.time_us: Ints = _view(self._rows, "event_time", "<i8")
         self.id_hash: Hashes = _view(self._rows, ID_HASH, "<u8")
+        if self._removals is not None:
+            self._removal_numbers: Ints = _view(self._removals, "__number", "<i8")
+            self._removal_hashes: Hashes = _view(self._removals, ID_HASH, "<u8")
         self._views = dict(self._plain_views())
 
     def find(self, entity: object) -> tuple[int, int]:
@@ -127,12 +131,25 @@ class SegmentFile:
             at += 1
         return 0, 0
 
-    def removals(self, entity: object) -> pl.DataFrame | None:
-        """Return ENVELOPE and rule of an entity's keys that were removed, or None."""
+    def removals(self, entity: object) -> Removals | None:
+        """Return an entity's keys that were removed, or None."""
         if self._removals is None:
             return None
-        found = self._removals.filter(pl.col("entity") == entity)
-        return None if found.is_empty() else found
+        start, stop = np.searchsorted(
+            self._removal_numbers, [number := entity_number(entity), number + 1]
+        ).tolist()
+        if start == stop:
+            return None
+        return Removals(
+            self._removal_hashes[start:stop], lambda: self._removed(start, stop - start)
+        )
+
+    def _removed(self, start: int, count: int) -> pl.DataFrame:
+        rows = [] if self._removals is None else [self._removals.slice(start, count)]
+        frame = pl.DataFrame(pa.Table.from_batches(rows))
+        return frame.select(
+            *(pl.col(name).cast(self.event.schema[name]) for name in ENVELOPE), "rule"
+        )
 
     def column(self, name: str, start: int, stop: int) -> Column:
         """Return a column of the rows of ``[start, stop)``."""
@@ -153,9 +170,10 @@ class SegmentFile:
             else pl.lit(None, dtype).alias(name)
             for name, dtype in self.event.schema.items()
         )
-        schema = {name: self.event.schema[name] for name in frame.columns[:5]}
-        none = pl.DataFrame(schema=schema | {"rule": pl.String})
-        return frame, none if self._removals is None else self._removals
+        if self._removals is None:
+            schema = {name: self.event.schema[name] for name in ENVELOPE} | {"rule": pl.String()}
+            return frame, pl.DataFrame(schema=schema)
+        return frame, self._removed(0, self._removals.num_rows)
 
     def _plain_views(self) -> Iterator[tuple[str, Values]]:
         """Yield columns of fixed width without nulls as numpy, made once."""

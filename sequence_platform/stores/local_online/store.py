@@ -136,7 +136,7 @@ class LocalOnlineStore:
         self, transaction: Transaction, event: EventPlan, messages: Messages
     ) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        for number, _, _ in messages.heads:
+        for number, *_ in messages.heads:
             if number not in self._layouts:
                 code = number.to_bytes(2, "little")
                 text = transaction.get(b"l" + code, db=self._environment.layouts)
@@ -152,7 +152,7 @@ class LocalOnlineStore:
             for move in append.moves:
                 self._fence(transaction, append.event, move)
             register = LayoutRegister(environment, transaction)
-            for key, value in packed_rows(append, register):
+            for key, value in packed_rows(append, register, self._next_flush(transaction)):
                 transaction.put(key, value, db=environment.rows)
             for move in append.moves:
                 until = append.appended_until.get(move.at)
@@ -189,6 +189,12 @@ class LocalOnlineStore:
         with self._environment.write() as transaction:
             for move in moves:
                 self._store_offset(transaction, event, move, committed_at, None)
+
+    def _next_flush(self, transaction: Transaction) -> int:
+        found = transaction.get(b"flush", db=self._environment.state)
+        number = 1 + (0 if found is None else int.from_bytes(found, "big"))
+        transaction.put(b"flush", number.to_bytes(8, "big"), db=self._environment.state)
+        return number
 
     # ---- publishing
 
@@ -432,17 +438,18 @@ class LocalOnlineStore:
             return 0
         dropped, after = 0, b""
         while True:
-            keys = []
             with self._environment.read() as transaction:
                 found = []
-                for key, _ in scan_messages(self._environment, transaction, event, after):
+                values = []
+                for key, value in scan_messages(self._environment, transaction, event, after):
                     found.append(key)
+                    values.append(value)
                     if len(found) == DROPPED_AT_ONCE:
                         break
             if not found:
                 return dropped
             after = found[-1] + b"\0"
-            messages = Messages(found, [])
+            messages = Messages(found, values)
             counted = np.logical_or.reduce([live.counts(messages) for live in lives])
             keys = [key for key, counts in zip(found, counted, strict=True) if not counts]
             if keys:
@@ -536,15 +543,17 @@ class _View:
         counts = live.counts(messages)
         if self.known_at is not None:
             known = to_us(self.known_at)
-            counts &= np.array([received <= known for _, _, received in messages.heads])
-        removes = np.array([removes for _, removes, _ in messages.heads], dtype=np.bool_)
+            counts &= np.array([received <= known for _, _, received, _ in messages.heads])
+        removes = np.array([removes for _, removes, *_ in messages.heads], dtype=np.bool_)
         at = np.flatnonzero(counts & ~removes)
         gone = np.flatnonzero(counts & removes)
         layouts = self.store.layouts(self.transaction, event, messages)
         fresh = FreshRows(event, layouts, messages, at) if len(at) else None
-        removals = (
-            self._removals(live, layouts, messages, gone, entity) if len(at) or len(gone) else None
-        )
+        if not len(at) and not len(gone):
+            return Candidates(event, settled, is_hashed=live.is_hashed)
+        removals = live.removals(entity)
+        if len(gone):
+            removals.append(removals_of(event, layouts, messages, gone, entity))
         return Candidates(event, settled, fresh, removals, live.is_hashed)
 
     def freshness(self, event: EventPlan) -> Freshness:
@@ -557,20 +566,6 @@ class _View:
             streamed_until=self.store.streamed_until(self.transaction, event),
             activated_at=live.manifest.activated_at if live.manifest.number else None,
         )
-
-    @staticmethod
-    def _removals(
-        live: Live,
-        layouts: Mapping[int, Layout],
-        messages: Messages,
-        gone: np.ndarray[tuple[int], np.dtype[np.int64]],
-        entity: object,
-    ) -> pl.DataFrame | None:
-        parts = [live.removals(entity)]
-        if len(gone):
-            parts.append(removals_of(live.event, layouts, messages, gone, entity))
-        found = [part for part in parts if part is not None]
-        return pl.concat(found) if found else None
 
 
 def _manifest_key(event: EventPlan, number: int) -> bytes:

@@ -1,11 +1,11 @@
-"""Streamed rows in LMDB: written and read by entity, told apart by the message they came in."""
+"""Streamed rows in LMDB, by event type, entity and time; each knows how far its flush had read."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from zlib import crc32
 
@@ -13,28 +13,31 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.engine.columns import Column, Ints, concat
-from sequence_platform.engine.point import Hashes, hash_ids
+from sequence_platform.engine.point import Hashes, Removals, hash_ids
 from sequence_platform.plan.plan import ENVELOPE, TIME, EventPlan
 from sequence_platform.ports.lake import OffsetMove
-from sequence_platform.ports.online import MESSAGE_COLUMNS, LogId, TailAppend, log_id
+from sequence_platform.ports.online import LogId, TailAppend, log_id
 from sequence_platform.stores.local_online.entity import entity_key
 from sequence_platform.stores.local_online.environment import Environment, Transaction
 from sequence_platform.stores.local_online.manifests import EPOCH, to_us
 from sequence_platform.stores.local_online.packed import Layout, Unpacked
 
 TABLE = struct.Struct(">8s")
-MESSAGE = struct.Struct(">QIIQ")
-"""Behind table and entity: event_time (moved up, so that it sorts), log, partition, offset."""
-HEAD = struct.Struct("<HBq")
-"""Before each packed row: layout, whether it removes its key, when it was received."""
+PLACE = struct.Struct(">QQI")
+"""Behind table and entity: event_time (moved up, so that it sorts), flush, row of the flush."""
+HEAD = struct.Struct("<HBqH")
+"""Before each packed row: layout, whether it removes its key, when it was received, bytes of mark.
+
+Behind it stands the mark: the last offset that the flush had read of each partition.
+"""
+MARK = np.dtype([("log", "<u4"), ("partition", "<u4"), ("offset", "<u8")])
 KEY = np.dtype(
     [
         ("table", "V8"),
         ("entity", "V16"),
         ("time", ">u8"),
-        ("log", ">u4"),
-        ("partition", ">u4"),
-        ("offset", ">u8"),
+        ("flush", ">u8"),
+        ("row", ">u4"),
     ]
 )
 EARLIEST = 1 << 63
@@ -58,7 +61,7 @@ class Messages:
 
     Attributes:
         keys: Of KEY.
-        values: HEAD and packed row of each.
+        values: HEAD, mark and packed row of each.
     """
 
     def __init__(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
@@ -71,9 +74,24 @@ class Messages:
         return (self.keys["time"] - np.uint64(EARLIEST)).astype(np.int64)
 
     @cached_property
-    def heads(self) -> list[tuple[int, int, int]]:
-        """Layout, whether it removes, and when it was received, of each."""
+    def heads(self) -> list[tuple[int, int, int, int]]:
+        """HEAD of each."""
         return [HEAD.unpack_from(value) for value in self.values]
+
+    @cached_property
+    def marks(self) -> list[bytes]:
+        """How far the flush of each had read; few differ."""
+        return [
+            value[HEAD.size : HEAD.size + length]
+            for value, (_, _, _, length) in zip(self.values, self.heads, strict=True)
+        ]
+
+
+@lru_cache(maxsize=4096)
+def offsets_of(mark: bytes) -> tuple[tuple[tuple[int, int], int], ...]:
+    """Return log and partition with the last offset read, of a mark."""
+    found = np.frombuffer(mark, dtype=MARK)
+    return tuple(((log, partition), offset) for log, partition, offset in found.tolist())
 
 
 def read_messages(
@@ -167,55 +185,59 @@ def _unpacked(
     runs: list[tuple[int, list[bytes]]] = []
     for index in at.tolist():
         value = messages.values[index]
-        number = value[0] | value[1] << 8
+        number, _, _, mark = HEAD.unpack_from(value)
         if not runs or runs[-1][0] != number:
             runs.append((number, []))
-        runs[-1][1].append(value[HEAD.size :])
+        runs[-1][1].append(value[HEAD.size + mark :])
     return [(layouts[number], layouts[number].unpack(rows), len(rows)) for number, rows in runs]
 
 
 def removals_of(
     event: EventPlan, layouts: Mapping[int, Layout], messages: Messages, at: Ints, entity: object
-) -> pl.DataFrame:
-    """Return ENVELOPE and rule of rows that remove their key."""
-    parts = []
-    start = 0
-    times = messages.time_us[at]
-    for _, part, count in _unpacked(layouts, messages, at):
-        columns = [
-            part.column(name).to_series(name)
-            for name in (*(n for n in ENVELOPE if n not in NOT_PACKED), "rule")
+) -> Removals:
+    """Return rows that remove their key."""
+    parts = _unpacked(layouts, messages, at)
+    ids = concat(event.schema["event_id"], [part.column("event_id") for _, part, _ in parts])
+
+    def read() -> pl.DataFrame:
+        names = [*(name for name in ENVELOPE if name not in NOT_PACKED), "rule"]
+        packed = [
+            pl.DataFrame([part.column(name).to_series(name) for name in names])
+            for _, part, _ in parts
         ]
-        owner = pl.Series("entity", [entity], dtype=event.schema["entity"])
-        time = Column(TIME, times[start : start + count]).to_series("event_time")
-        parts.append(pl.DataFrame([owner.new_from_index(0, count), time, *columns]))
-        start += count
-    return pl.concat(parts).select(*ENVELOPE, "rule")
+        owner = pl.lit(entity, event.schema["entity"]).alias("entity")
+        time = Column(TIME, messages.time_us[at]).to_series("event_time")
+        return pl.concat(packed).with_columns(owner, time).select(*ENVELOPE, "rule")
+
+    return Removals(hash_ids(ids.to_series("event_id")), read)
 
 
-def packed_rows(append: TailAppend, register: LayoutRegister) -> Iterator[tuple[bytes, bytes]]:
-    """Yield key and value of all that an append brings."""
+def packed_rows(
+    append: TailAppend, register: LayoutRegister, flush: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and value of all that an append brings; ``flush`` tells it from all others."""
     table = table_key(append.event)
-    logs = {move.at.topic: log_id(move.at.topic, move.identity) for move in append.moves}
-    number = log_number(next(iter(logs.values()))) if logs else 0
     received = to_us(append.received_at)
+    mark = np.array(
+        [
+            (log_number(log_id(move.at.topic, move.identity)), move.at.partition, move.next - 1)
+            for move in append.moves
+            if move.next
+        ],
+        dtype=MARK,
+    ).tobytes()
+    row = 0
     for frame, removes in ((append.rows, False), (append.removals, True)):
         if frame.is_empty():
             continue
-        packed = frame.drop(*NOT_PACKED, *MESSAGE_COLUMNS)
+        packed = frame.drop(*NOT_PACKED)
         layout = Layout.of(packed)
-        head = HEAD.pack(register.number(layout), removes, received)
-        keys = zip(
-            frame["entity"],
-            frame["event_time"].to_physical(),
-            *(frame[name] for name in MESSAGE_COLUMNS),
-            strict=True,
-        )
-        for (entity, time_us, partition, offset), row in zip(
-            keys, layout.pack(packed), strict=True
-        ):
-            message = MESSAGE.pack(time_us + EARLIEST, number, partition, offset)
-            yield table + entity_key(entity) + message, head + row
+        head = HEAD.pack(register.number(layout), removes, received, len(mark)) + mark
+        keys = zip(frame["entity"], frame["event_time"].to_physical(), strict=True)
+        for (entity, time_us), body in zip(keys, layout.pack(packed), strict=True):
+            place = PLACE.pack(time_us + EARLIEST, flush, row)
+            yield table + entity_key(entity) + place, head + body
+            row += 1
 
 
 class LayoutRegister:

@@ -17,7 +17,14 @@ from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import EventPlan, Window
 from sequence_platform.plan.tables import all_tables, enriched_table, raw_table
 from sequence_platform.ports import LogPartition
-from sequence_platform.runtimes.streaming import Flushed, Pace, Shard, StreamReport, StreamWorker
+from sequence_platform.runtimes.streaming import (
+    Flushed,
+    LakeStream,
+    Pace,
+    Shard,
+    StreamReport,
+    StreamWorker,
+)
 from sequence_platform.sources.memory_log import (
     Failures,
     MemoryLog,
@@ -125,7 +132,9 @@ class Streams:
         events = [self.events[name] for name in names or self.events]
         tell = None if heard is None else heard.tell
         log = MemoryLog(self.topics, failures)
-        return StreamWorker(log, self.lake, events, CLOCK, shard=shard, pace=pace, tell=tell)
+        return StreamWorker(
+            log, LakeStream(self.lake, CLOCK), events, CLOCK, shard=shard, pace=pace, tell=tell
+        )
 
     def catch_up(self, **values: Any) -> Heard:
         """Let a new worker read all that the log holds."""

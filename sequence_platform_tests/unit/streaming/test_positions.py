@@ -11,7 +11,7 @@ from sequence_platform.definition import Files
 from sequence_platform.errors import LogPositionError, StateMismatchError, StoreError
 from sequence_platform.plan.tables import raw_table
 from sequence_platform.ports import LogPartition, OffsetMove
-from sequence_platform.runtimes.streaming import Shard, resume, starting_positions
+from sequence_platform.runtimes.streaming import LakeStream, Shard, resume, starting_positions
 from sequence_platform.sources.memory_log import MemoryLog
 from sequence_platform_tests.unit.streaming.streams import CLOCK, Streams, messages
 
@@ -21,7 +21,9 @@ WHOLE = Shard()
 def positions(streams: Streams, shard: Shard = WHOLE) -> dict[int, tuple[int | None, int]]:
     """Return what is stored of each partition and where reading goes on."""
     event = streams.events["click"]
-    found = starting_positions(streams.lake, MemoryLog(streams.topics), event, shard)
+    found = starting_positions(
+        LakeStream(streams.lake, CLOCK), MemoryLog(streams.topics), event, shard
+    )
     return {at.partition: (position.stored, position.next) for at, position in found.items()}
 
 
@@ -29,7 +31,7 @@ def go_on(
     streams: Streams, start: Literal["earliest", "latest"] | Mapping[int, int]
 ) -> dict[int, int]:
     log = MemoryLog(streams.topics)
-    moves = resume(streams.lake, log, streams.events["click"], start, CLOCK)
+    moves = resume(LakeStream(streams.lake, CLOCK), log, streams.events["click"], start, CLOCK)
     return {at.partition: move.next for at, move in moves.items()}
 
 

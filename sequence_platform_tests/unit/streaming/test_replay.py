@@ -9,7 +9,7 @@ import pytest
 
 from sequence_platform.clock import FixedClock
 from sequence_platform.errors import FencedError
-from sequence_platform.runtimes.streaming import Flushed, replay, resume
+from sequence_platform.runtimes.streaming import Flushed, LakeStream, replay, resume
 from sequence_platform.sources.memory_log import MemoryLog, MemoryTopics
 from sequence_platform_tests.unit.streaming.streams import CLOCK, DAY, Streams, message
 
@@ -88,7 +88,13 @@ def test_letters_of_a_topic_made_anew_can_be_replayed_alone(streams: Streams) ->
     streams.catch_up()
     later = Streams(streams.lake, streams.prefix, MemoryTopics(LATER), streams.events)
     later.send(b"[]")
-    resume(later.lake, MemoryLog(later.topics), later.events["click"], "earliest", CLOCK)
+    resume(
+        LakeStream(later.lake, CLOCK),
+        MemoryLog(later.topics),
+        later.events["click"],
+        "earliest",
+        CLOCK,
+    )
     later.catch_up()
     letters = streams.letters()
     assert letters.select("source", "position").rows() == [("clicks/0", 0)] * 2

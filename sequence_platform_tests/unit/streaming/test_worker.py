@@ -23,6 +23,7 @@ from sequence_platform.errors import (
 from sequence_platform.ports import LogPartition
 from sequence_platform.runtimes.streaming import (
     LakeSink,
+    LakeStream,
     Shard,
     StreamReport,
     resume,
@@ -263,7 +264,7 @@ def test_a_refused_event_type_does_not_stop_others_and_goes_on_once_resumed(
     assert stuck.name in trouble
     assert "stuck/0 at 1, which expired: the first is 3" in trouble
     assert "stream resume EVENT_TYPE --from earliest|latest|PARTITION=OFFSET" in trouble
-    resume(streams.lake, MemoryLog(streams.topics), stuck, "earliest", CLOCK)
+    resume(LakeStream(streams.lake, CLOCK), MemoryLog(streams.topics), stuck, "earliest", CLOCK)
     running.until(lambda: len(running.heard.sizes) == 2, "the resumed event type")
     running.end()
     assert running.error is None

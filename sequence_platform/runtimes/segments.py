@@ -1,0 +1,131 @@
+"""Publishing: days of the lake as segments of the online store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from sequence_platform.clock import Clock
+from sequence_platform.engine.amend import may_reject
+from sequence_platform.engine.enrich import Enriched, enrich_by
+from sequence_platform.engine.raw import received_rows
+from sequence_platform.plan.plan import ENVELOPE, KEY_ORDER, EnrichmentPlan, EventPlan, Window
+from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
+from sequence_platform.ports import Lake
+from sequence_platform.ports.online import DayRows, DayVersion, OnlinePublisher, Reflected, log_id
+
+REMOVED = "removed"
+"""The rule of keys that corrections removed; which one it was the lake does not keep."""
+OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What publishing a day did.
+
+    Attributes:
+        changed: False when the store held exactly this.
+        manifest: Number of the manifest that is live since.
+    """
+
+    day: date
+    rows: int
+    bytes: int
+    changed: bool
+    manifest: int
+    seconds: float
+    newest_event_time: datetime | None
+
+
+def publish_day(
+    lake: Lake, store: OnlinePublisher, event: EventPlan, day: date, clock: Clock
+) -> Published:
+    """Publish a day as the lake holds it; then note which other days have not changed.
+
+    How far the log was is read before the rows: what streams in between is in both, which does no
+    harm. Costs what the day holds, whatever else is published.
+    """
+    began = clock.now()
+    reflected = _reflected(lake, event)
+    version = DayVersion(_content(lake, event).get(day, ""), reflected)
+    before = store.manifest(event)
+    known = before.days.get(day)
+    if known is not None and known.content_hash == version.content_hash:
+        rows = pl.DataFrame(schema=event.schema)
+        after = confirm_days(lake, store, event, clock)
+    else:
+        rows = _rows(lake, event, day)
+        published = DayRows(day, rows, _removals(lake, event, day), version)
+        store.publish(event, [published], clock.now())
+        confirm_days(lake, store, event, clock)
+        after = store.compact(event, clock.now()).number
+    newest = rows["event_time"].max()
+    return Published(
+        day=day,
+        rows=rows.height,
+        bytes=int(rows.estimated_size()),
+        changed=not rows.is_empty() or known is None,
+        manifest=after,
+        seconds=(clock.now() - began).total_seconds(),
+        newest_event_time=newest if isinstance(newest, datetime) else None,
+    )
+
+
+def confirm_days(lake: Lake, store: OnlinePublisher, event: EventPlan, clock: Clock) -> int:
+    """Note that published days that the lake has not changed hold all that the log has brought."""
+    reflected = _reflected(lake, event)
+    return store.confirm(event, _content(lake, event), reflected, clock.now()).number
+
+
+def unpublished_days(lake: Lake, store: OnlinePublisher, event: EventPlan) -> dict[date, str]:
+    """Return days that the store does not hold as the lake does, with their content hashes.
+
+    Days that only streams have filled are left to the tail until batch has built them.
+    """
+    held = {day: version.content_hash for day, version in store.manifest(event).days.items()}
+    ledger = lake.ledger(enriched_table(event).name).filter(pl.col("state") != OPEN)
+    found = ledger.select("day", "content_hash").sort("day").iter_rows()
+    return {day: digest for day, digest in found if held.get(day) != digest}
+
+
+def _reflected(lake: Lake, event: EventPlan) -> Reflected:
+    if event.definition.log is None:
+        return Reflected()
+    stored = lake.offsets(raw_table(event))
+    places = stored.select("topic", "identity", "log_partition", "next_offset").iter_rows()
+    return Reflected({(log_id(topic, known), part): next_ for topic, known, part, next_ in places})
+
+
+def _content(lake: Lake, event: EventPlan) -> dict[date, str]:
+    ledger = lake.ledger(enriched_table(event).name)
+    return dict(ledger.select("day", "content_hash").iter_rows())
+
+
+def _rows(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
+    spec = enriched_table(event)
+    rows = lake.read_events(spec, spec.columns.names(), Window.of_day(day))
+    return rows.select(event.schema.names()).sort(KEY_ORDER)
+
+
+def _removals(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
+    """Return keys that were deleted or rejected: a copy that streams in later must not win."""
+    parts = [Enriched.empty(event).rejected]
+    if event.corrects:
+        corrections = lake.read_corrections(enriched_table(event), day).filter("removes")
+        parts.append(corrections.with_columns(rule=pl.lit(REMOVED)).select(*ENVELOPE, "rule"))
+    if event.definition.log is not None and may_reject(event):
+
+        def read_lookup(enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
+            return lake.read_lookup(enrichment_table(enrichment), keys)
+
+        raw = received_rows(event, lake.read_raw(raw_table(event), day))
+        window = Window.of_day(day)
+        parts.append(enrich_by(event, raw, read_lookup, window=window).rejected)
+    return pl.concat(parts).unique()
+
+
+def collect(store: OnlinePublisher, event: EventPlan, keep: timedelta, clock: Clock) -> int:
+    """Drop manifests replaced long ago, their segments, and tail rows that are covered."""
+    return store.collect(event, keep=keep, at=clock.now())
