@@ -15,15 +15,16 @@ from typing import TypeVar
 import polars as pl
 
 from sequence_platform.clock import Clock
-from sequence_platform.engine.assemble import assemble
+from sequence_platform.engine.assemble import assemble_current
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.engine.enrich import Enriched, enrich_by, latest_versions, prepare_lookup
 from sequence_platform.engine.raw import received_rows
-from sequence_platform.engine.resolve import resolve
+from sequence_platform.engine.resolve import may_repeat, resolve, unique_rows
 from sequence_platform.errors import ConflictError
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan, Window
 from sequence_platform.plan.tables import (
     TableSpec,
+    columns_of_unique,
     columns_to_assemble,
     enriched_table,
     enrichment_table,
@@ -174,17 +175,22 @@ def build_sequence(
     window = Window(active.end - sequence.lookback, active.end)
     tables = [enriched_table(event) for event in sequence.events]
 
-    def read(between: tuple[object, object] | None) -> dict[str, pl.DataFrame]:
-        return {
-            event.name: lake.read_events(
-                table,
-                columns_to_assemble(sequence, event),
-                window,
-                active=(tables, active),
-                between=between,
-            )
-            for event, table in zip(sequence.events, tables, strict=True)
-        }
+    def read(
+        event: EventPlan, columns: list[str], between: tuple[object, object] | None
+    ) -> pl.DataFrame:
+        return lake.read_events(
+            enriched_table(event), columns, window, active=(tables, active), between=between
+        )
+
+    def read_current(between: tuple[object, object] | None) -> dict[str, pl.DataFrame]:
+        current = {}
+        for event in sequence.events:
+            rows = read(event, columns_of_unique(sequence, event), between)
+            if may_repeat(rows):  # as keys seldom do
+                rows = read(event, columns_to_assemble(sequence, event), between)
+                rows = unique_rows(rows, event.payload)
+            current[event.name] = rows
+        return current
 
     def build() -> _Built:
         ledger = _ledger(lake, sequence, (window.start.date(), active.end.date()))
@@ -192,7 +198,10 @@ def build_sequence(
         buckets = (
             [None] if held <= bucket_rows else _buckets(lake, tables, window, active, bucket_rows)
         )
-        snapshots = (assemble(sequence, rows, active.end) for rows in _read_ahead(read, buckets))
+        snapshots = (
+            assemble_current(sequence, current, active.end)
+            for current in _read_ahead(read_current, buckets)
+        )
         staged = lake.stage(spec, day, snapshots)
         inputs = _inputs(sequence, day, _content(ledger))
         return _Built(staged, Counts(staged.rows, staged.rows), inputs=inputs)
