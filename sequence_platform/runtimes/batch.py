@@ -175,29 +175,27 @@ def build_sequence(
     window = Window(active.end - sequence.lookback, active.end)
     tables = [enriched_table(event) for event in sequence.events]
 
-    def read(
-        event: EventPlan, columns: list[str], between: tuple[object, object] | None
-    ) -> pl.DataFrame:
+    def read(event: EventPlan, columns: list[str], bucket: pl.Series) -> pl.DataFrame:
+        between = (bucket[0], bucket[-1])
         return lake.read_events(
-            enriched_table(event), columns, window, active=(tables, active), between=between
+            enriched_table(event), columns, window, entities=bucket, between=between
         )
 
-    def read_current(between: tuple[object, object] | None) -> dict[str, pl.DataFrame]:
+    def read_current(bucket: pl.Series) -> dict[str, pl.DataFrame]:
         current = {}
         for event in sequence.events:
-            rows = read(event, columns_of_unique(sequence, event), between)
+            rows = read(event, columns_of_unique(sequence, event), bucket)
             if may_repeat(rows):  # as keys seldom do
-                rows = read(event, columns_to_assemble(sequence, event), between)
+                rows = read(event, columns_to_assemble(sequence, event), bucket)
                 rows = unique_rows(rows, event.payload)
             current[event.name] = rows
         return current
 
     def build() -> _Built:
         ledger = _ledger(lake, sequence, (window.start.date(), active.end.date()))
-        held = int(ledger["rows"].sum())
-        buckets = (
-            [None] if held <= bucket_rows else _buckets(lake, tables, window, active, bucket_rows)
-        )
+        is_one = int(ledger["rows"].sum()) <= bucket_rows
+        counts = lake.entity_counts(tables, active if is_one else window, active=active)
+        buckets = _buckets(counts, bucket_rows)
         snapshots = (
             assemble_current(sequence, current, active.end)
             for current in _read_ahead(read_current, buckets)
@@ -318,16 +316,12 @@ def _read_ahead(read: Callable[[K], T], keys: Iterable[K]) -> Iterator[T]:
             yield following.result()
 
 
-def _buckets(
-    lake: Lake, tables: list[TableSpec], window: Window, active: Window, bucket_rows: int
-) -> list[tuple[object, object] | None]:
-    """Return ranges of active entities, in order, each with about ``bucket_rows`` events."""
-    counts = lake.entity_counts(tables, window, active=active)
+def _buckets(counts: pl.DataFrame, bucket_rows: int) -> list[pl.Series]:
+    """Return the entities in parts, in order, each with about ``bucket_rows`` events."""
     bucket = (counts["rows"].cum_sum() - 1) // bucket_rows
-    ranges = counts.group_by(bucket.alias("bucket"), maintain_order=True).agg(
-        first=pl.col("entity").first(), last=pl.col("entity").last()
+    return list(
+        counts.group_by(bucket.alias("bucket"), maintain_order=True).agg("entity")["entity"]
     )
-    return list(ranges.select("first", "last").iter_rows())
 
 
 Content = Mapping[date, list[str]]

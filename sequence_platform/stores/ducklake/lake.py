@@ -127,13 +127,12 @@ class DuckLakeLake:
         """Return the dead letters of a raw table."""
         return read.read_dead_letters(self._session, raw)
 
-    def read_events(  # noqa: PLR0913 - the port's arguments
+    def read_events(
         self,
         spec: TableSpec,
         columns: Sequence[str],
         window: Window,
         *,
-        active: tuple[Sequence[TableSpec], Window] | None = None,
         entities: pl.Series | None = None,
         between: tuple[object, object] | None = None,
     ) -> pl.DataFrame:
@@ -144,7 +143,6 @@ class DuckLakeLake:
             spec,
             columns,
             window,
-            active=active,
             entities=entities,
             between=between,
         )
