@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 """Times a partition is built when other writers commit it first."""
-DEFAULT_BUCKET_ROWS = 1_000_000
+DEFAULT_BUCKET_ROWS = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
