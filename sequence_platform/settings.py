@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     memory_limit_mb: int = Field(1024, ge=128, description="Memory of DuckDB in one process.")
     threads: int = Field(2, ge=1, description="Threads of DuckDB in one process.")
     bucket_rows: int = Field(
-        1_000_000, ge=1, description="Rows of events assembled at a time; bounds memory."
+        1_500_000, ge=1, description="Rows of events assembled at a time; bounds memory."
     )
     stream_shards: int = Field(
         1, ge=1, description="Workers that share every topic; each is a run in Dagster."

@@ -46,14 +46,23 @@ def assemble(
     Guarantees:
         Does not depend on the order of rows or on repeats. Equals the oracle (properties/).
     """
-    types = [event for event in sequence.events if event.name in rows]
     current = {
         event.name: unique_rows(
-            _within(rows[event.name], as_of - sequence.lookback, as_of),
-            [name for name in event.payload if name in rows[event.name].columns],
+            _within(rows[event.name], as_of - sequence.lookback, as_of), event.payload
         )
-        for event in types
+        for event in sequence.events
+        if event.name in rows
     }
+    return assemble_current(sequence, current, as_of)
+
+
+def assemble_current(
+    sequence: SequencePlan, current: Mapping[str, pl.DataFrame], as_of: datetime
+) -> pl.DataFrame:
+    """Return what ``assemble`` does, from rows that are one a key and of the lookback.
+
+    What decides between copies, arrival_time and revision, need not be among their columns.
+    """
     ordered = _ordered(sequence, current)
     runs = ordered["entity"].rle_id().cast(pl.Int64).to_numpy()
     trim = _trim(sequence, ordered, current, runs)

@@ -68,15 +68,23 @@ def resolve(event: EventPlan, rows: pl.DataFrame, rejected: pl.DataFrame) -> Res
     )
 
 
+def may_repeat(rows: pl.DataFrame) -> bool:
+    """Return whether a key may be there twice; if not, it costs one pass over hashes of the keys.
+
+    False is certain.
+    """
+    hashes = rows.select(pl.col("event_id").hash() ^ pl.col("entity").hash(seed=1)).to_series()
+    return hashes.n_unique() < rows.height
+
+
 def unique_rows(rows: pl.DataFrame, payload: Sequence[str]) -> pl.DataFrame:
     """Return one row per key, the winner by the same order.
 
-    Rows carry the envelope and some payload. Finding that nothing repeats costs one pass over
-    hashes of the keys.
+    Rows carry the envelope and those columns of the payload that are there.
     """
-    hashes = rows.select(pl.col("event_id").hash() ^ pl.col("entity").hash(seed=1)).to_series()
-    if hashes.n_unique() == rows.height:
+    if not may_repeat(rows):
         return rows
+    payload = [name for name in payload if name in rows.columns]
     candidates = _candidates(rows)
     return rows[_winners(candidates, rows, payload)["row"].sort()]
 

@@ -151,3 +151,9 @@ def columns_to_assemble(sequence: SequencePlan, event: EventPlan) -> list[str]:
         *ENVELOPE,
         *(name for name in sequence.carried if name in event.schema and name not in ENVELOPE),
     ]
+
+
+def columns_of_unique(sequence: SequencePlan, event: EventPlan) -> list[str]:
+    """Return those of them that are needed where every key has one row."""
+    needed = {*KEY_ORDER, *sequence.carried}
+    return [name for name in columns_to_assemble(sequence, event) if name in needed]

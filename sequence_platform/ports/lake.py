@@ -285,13 +285,12 @@ class LakeWriter(Protocol):
 class LakeReader(Protocol):
     """Reads tables; every call sees one snapshot. Times are TIME, vectors are Arrays."""
 
-    def read_events(  # noqa: PLR0913 - each narrows the read
+    def read_events(
         self,
         spec: TableSpec,
         columns: Sequence[str],
         window: Window,
         *,
-        active: tuple[Sequence[TableSpec], Window] | None = None,
         entities: pl.Series | None = None,
         between: tuple[object, object] | None = None,
     ) -> pl.DataFrame:
@@ -301,8 +300,7 @@ class LakeReader(Protocol):
             spec: An enriched table.
             columns: What to read; only these touch the disk.
             window: Of event_time; partitions outside it are not opened.
-            active: Only entities with an event in one of these tables in that window.
-            entities: Only these entities.
+            entities: Only these entities: few, unless ``between`` is given.
             between: Only entities in this closed range (a bucket).
         """
         ...

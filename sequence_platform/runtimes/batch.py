@@ -15,15 +15,16 @@ from typing import TypeVar
 import polars as pl
 
 from sequence_platform.clock import Clock
-from sequence_platform.engine.assemble import assemble
+from sequence_platform.engine.assemble import assemble_current
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.engine.enrich import Enriched, enrich_by, latest_versions, prepare_lookup
 from sequence_platform.engine.raw import received_rows
-from sequence_platform.engine.resolve import resolve
+from sequence_platform.engine.resolve import may_repeat, resolve, unique_rows
 from sequence_platform.errors import ConflictError
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan, Window
 from sequence_platform.plan.tables import (
     TableSpec,
+    columns_of_unique,
     columns_to_assemble,
     enriched_table,
     enrichment_table,
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 """Times a partition is built when other writers commit it first."""
-DEFAULT_BUCKET_ROWS = 1_000_000
+DEFAULT_BUCKET_ROWS = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,25 +175,31 @@ def build_sequence(
     window = Window(active.end - sequence.lookback, active.end)
     tables = [enriched_table(event) for event in sequence.events]
 
-    def read(between: tuple[object, object] | None) -> dict[str, pl.DataFrame]:
-        return {
-            event.name: lake.read_events(
-                table,
-                columns_to_assemble(sequence, event),
-                window,
-                active=(tables, active),
-                between=between,
-            )
-            for event, table in zip(sequence.events, tables, strict=True)
-        }
+    def read(event: EventPlan, columns: list[str], bucket: pl.Series) -> pl.DataFrame:
+        between = (bucket[0], bucket[-1])
+        return lake.read_events(
+            enriched_table(event), columns, window, entities=bucket, between=between
+        )
+
+    def read_current(bucket: pl.Series) -> dict[str, pl.DataFrame]:
+        current = {}
+        for event in sequence.events:
+            rows = read(event, columns_of_unique(sequence, event), bucket)
+            if may_repeat(rows):  # as keys seldom do
+                rows = read(event, columns_to_assemble(sequence, event), bucket)
+                rows = unique_rows(rows, event.payload)
+            current[event.name] = rows
+        return current
 
     def build() -> _Built:
         ledger = _ledger(lake, sequence, (window.start.date(), active.end.date()))
-        held = int(ledger["rows"].sum())
-        buckets = (
-            [None] if held <= bucket_rows else _buckets(lake, tables, window, active, bucket_rows)
+        is_one = int(ledger["rows"].sum()) <= bucket_rows
+        counts = lake.entity_counts(tables, active if is_one else window, active=active)
+        buckets = _buckets(counts, bucket_rows)
+        snapshots = (
+            assemble_current(sequence, current, active.end)
+            for current in _read_ahead(read_current, buckets)
         )
-        snapshots = (assemble(sequence, rows, active.end) for rows in _read_ahead(read, buckets))
         staged = lake.stage(spec, day, snapshots)
         inputs = _inputs(sequence, day, _content(ledger))
         return _Built(staged, Counts(staged.rows, staged.rows), inputs=inputs)
@@ -309,16 +316,12 @@ def _read_ahead(read: Callable[[K], T], keys: Iterable[K]) -> Iterator[T]:
             yield following.result()
 
 
-def _buckets(
-    lake: Lake, tables: list[TableSpec], window: Window, active: Window, bucket_rows: int
-) -> list[tuple[object, object] | None]:
-    """Return ranges of active entities, in order, each with about ``bucket_rows`` events."""
-    counts = lake.entity_counts(tables, window, active=active)
+def _buckets(counts: pl.DataFrame, bucket_rows: int) -> list[pl.Series]:
+    """Return the entities in parts, in order, each with about ``bucket_rows`` events."""
     bucket = (counts["rows"].cum_sum() - 1) // bucket_rows
-    ranges = counts.group_by(bucket.alias("bucket"), maintain_order=True).agg(
-        first=pl.col("entity").first(), last=pl.col("entity").last()
+    return list(
+        counts.group_by(bucket.alias("bucket"), maintain_order=True).agg("entity")["entity"]
     )
-    return list(ranges.select("first", "last").iter_rows())
 
 
 Content = Mapping[date, list[str]]

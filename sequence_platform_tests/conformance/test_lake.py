@@ -418,9 +418,8 @@ def test_only_partitions_of_the_window_are_opened(own_lake: Lake, place: LakePla
     build(own_lake, saves, day_after(2), clicks(), corrected_by=removal)
     for file in Path(place.data_path).rglob(f"day={NEXT_DAY}/*.parquet"):
         file.unlink()
-    active = ([CLICKS, saves], days(0, 1))
     for spec, expected in ((CLICKS, ["a", "b"]), (saves, ["a"])):
-        found = own_lake.read_events(spec, ["event_id"], days(0, 1), active=active)
+        found = own_lake.read_events(spec, ["event_id"], days(0, 1))
         assert ids(found) == expected
         assert own_lake.violations(spec, DAY)["unique_keys"] == 0
         with pytest.raises(StoreError):

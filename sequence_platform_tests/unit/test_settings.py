@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from sequence_platform.runtimes.batch import DEFAULT_BUCKET_ROWS
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_log, open_log_writer
 
 HOME = Path("/srv/home")
+
+
+def test_dagster_builds_in_the_buckets_that_benchmarks_measure() -> None:
+    assert Settings().bucket_rows == DEFAULT_BUCKET_ROWS
 
 
 def test_the_log_is_a_folder_in_home_unless_said() -> None:

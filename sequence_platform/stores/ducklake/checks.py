@@ -21,8 +21,8 @@ from sequence_platform.stores.ducklake.sql import (
 )
 
 
-class AlignedFiles:
-    """Files whose lists were found aligned, row by row, when their rows were written.
+class LawfulFiles:
+    """Files whose lists were found aligned and in order, row by row, when their rows were written.
 
     To find that in the files again takes decoding every column.
     """
@@ -31,25 +31,23 @@ class AlignedFiles:
         self._paths: set[str] = set()
 
     def add(self, path: str, spec: TableSpec, frame: pl.DataFrame) -> None:
-        """Remember a file of a snapshot table if the lists of its rows are aligned."""
-        if spec.is_snapshot:
-            agree = [pl.col(name).list.len() == pl.col("length") for name in _lists(spec)]
-            if frame.select(pl.all_horizontal(agree).fill_null(value=False).all()).item():
-                self._paths.add(path)
+        """Remember a file of a snapshot table if the lists of its rows are as they should be."""
+        if spec.is_snapshot and _are_aligned(spec, frame) and _are_in_order(frame):
+            self._paths.add(path)
 
     def hold(self, files: Sequence[str]) -> bool:
-        """Return whether all of some files are known to be aligned."""
+        """Return whether all of some files are known to be so."""
         return self._paths.issuperset(files)
 
 
 def violations(
-    session: Session, aligned: AlignedFiles, spec: TableSpec, day: date | None
+    session: Session, lawful: LawfulFiles, spec: TableSpec, day: date | None
 ) -> Mapping[str, int]:
     """Return rows that break each guarantee; see ``ports.LakeReader.violations``.
 
     Everything is counted over the stored rows, but for one thing: the lists of files that this
-    lake has written itself, and found aligned then, are not decoded again if the files say that
-    every column of them holds as many values as the rows' lengths.
+    lake has written itself, and found aligned and in order then, are not decoded again if the
+    files say that every column of them holds as many values as the rows' lengths.
     """
     source = (
         table(spec.name)
@@ -57,9 +55,8 @@ def violations(
         else f"(SELECT * FROM {table(spec.name)} WHERE {day_is(day)})"
     )
     laws = _row_laws(spec, day)
-    is_aligned = spec.is_snapshot and day is not None and _is_aligned(session, aligned, spec, day)
-    if is_aligned:
-        laws["alignment"] = "true"
+    if spec.is_snapshot and day is not None and _is_lawful(session, lawful, spec, day):
+        laws |= {"alignment": "true", "order": "true"}
     counts = {"unique_keys": f"count(*) - count(DISTINCT ({columns_of(_key(spec))}))"}
     for name, law in laws.items():
         counts[name] = f"count(*) FILTER (WHERE NOT coalesce({law}, false))"
@@ -95,10 +92,22 @@ def _in_partition(spec: TableSpec, window: Window) -> str:
     return f"event_time >= {time_literal(window.start)} AND event_time < {time_literal(window.end)}"
 
 
-def _is_aligned(session: Session, aligned: AlignedFiles, spec: TableSpec, day: date) -> bool:
+def _are_aligned(spec: TableSpec, frame: pl.DataFrame) -> bool:
+    agree = [pl.col(name).list.len() == pl.col("length") for name in _lists(spec)]
+    return bool(frame.select(pl.all_horizontal(agree).fill_null(value=False).all()).item())
+
+
+def _are_in_order(frame: pl.DataFrame) -> bool:
+    times = frame.select("event_time").with_row_index("row").explode("event_time")
+    is_after = pl.col("event_time") >= pl.col("event_time").shift()
+    starts = pl.col("row") != pl.col("row").shift()
+    return bool(times.select((is_after | starts).fill_null(value=False).slice(1).all()).item())
+
+
+def _is_lawful(session: Session, lawful: LawfulFiles, spec: TableSpec, day: date) -> bool:
     """Return whether the lists of a partition need not be decoded; False says nothing."""
     files = current_files(session, spec, (day, day))
-    if not files or not aligned.hold(files):
+    if not files or not lawful.hold(files):
         return False
     listed = f"[{', '.join(text(path) for path in files)}]"
     held = session.query(

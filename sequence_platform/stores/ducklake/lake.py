@@ -26,7 +26,7 @@ from sequence_platform.ports import (
 )
 from sequence_platform.stores.ducklake import checks, manifests, read
 from sequence_platform.stores.ducklake.append import append_rows, read_offsets, reset_offsets
-from sequence_platform.stores.ducklake.checks import AlignedFiles
+from sequence_platform.stores.ducklake.checks import LawfulFiles
 from sequence_platform.stores.ducklake.commit import commit_partition
 from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
 from sequence_platform.stores.ducklake.corrections import stored_corrections
@@ -67,7 +67,7 @@ class DuckLakeLake:
         resources = Resources(memory_limit_mb, threads, temp_directory)
         self._session = Session(LakeAddress.of(catalog, data_path), resources, read_only=read_only)
         self._cache = FileCache()
-        self._aligned = AlignedFiles()
+        self._lawful = LawfulFiles()
         if not read_only:
             try:
                 ensure_tables(self._session, ())
@@ -96,7 +96,7 @@ class DuckLakeLake:
 
     def stage(self, spec: TableSpec, day: date | None, frames: Iterable[pl.DataFrame]) -> Staged:
         """Write rows to files nobody reads yet."""
-        return stage(self._session, self._aligned, spec, day, frames)
+        return stage(self._session, self._lawful, spec, day, frames)
 
     def commit(self, commit: PartitionCommit) -> Committed:
         """Replace a partition in one transaction."""
@@ -132,13 +132,12 @@ class DuckLakeLake:
         """Return the dead letters of a raw table."""
         return read.read_dead_letters(self._session, raw)
 
-    def read_events(  # noqa: PLR0913 - the port's arguments
+    def read_events(
         self,
         spec: TableSpec,
         columns: Sequence[str],
         window: Window,
         *,
-        active: tuple[Sequence[TableSpec], Window] | None = None,
         entities: pl.Series | None = None,
         between: tuple[object, object] | None = None,
     ) -> pl.DataFrame:
@@ -149,7 +148,6 @@ class DuckLakeLake:
             spec,
             columns,
             window,
-            active=active,
             entities=entities,
             between=between,
         )
@@ -183,7 +181,7 @@ class DuckLakeLake:
 
     def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
         """Return how many rows of a partition break each guarantee."""
-        return checks.violations(self._session, self._aligned, spec, day)
+        return checks.violations(self._session, self._lawful, spec, day)
 
     def ledger(
         self, table: str | None = None, window: tuple[date, date] | None = None

@@ -40,19 +40,14 @@ def read_events(  # noqa: PLR0913 - the port's arguments
     columns: Sequence[str],
     window: Window,
     *,
-    active: tuple[Sequence[TableSpec], Window] | None,
     entities: pl.Series | None,
     between: tuple[object, object] | None,
 ) -> pl.DataFrame:
     """Return rows of an enriched table; see ``ports.LakeReader.read_events``."""
     with session.snapshot(), translated(f"read {spec.name}", session.address.data_path):
-        # For a few entities DuckLake skips the row groups of all others, which Polars decodes.
-        is_selective = entities is not None
-        if active is not None:
-            who = _active_entities(session, spec, *active, between)
-            entities = who if entities is None else who.filter(who.is_in(entities.implode()))
         found = None
-        if not is_selective:
+        # For a few entities DuckLake skips the row groups of all others, which Polars decodes.
+        if entities is None or between is not None:
             held = _ledger_rows(session, spec, window)
             found = read_files(session, cache, spec, columns, window, entities, between, held)
         if found is None:
@@ -80,17 +75,9 @@ def _query_events(  # noqa: PLR0913, PLR0917 - as above
     )
 
 
-def _active_entities(
-    session: Session,
-    spec: TableSpec,
-    tables: Sequence[TableSpec],
-    window: Window,
-    between: tuple[object, object] | None,
-) -> pl.Series:
-    who = _active(tables, window)
-    wanted = "entity IS NOT NULL" if between is None else "entity BETWEEN ? AND ?"
-    found = session.query(f"SELECT DISTINCT entity FROM ({who}) WHERE {wanted}", between or ())
-    return from_stored(found, pl.Schema({"entity": spec.columns["entity"]}))["entity"]
+def _active_entities(session: Session, specs: Sequence[TableSpec], window: Window) -> pl.Series:
+    found = session.query(f"SELECT DISTINCT entity FROM ({_active(specs, window)})")
+    return from_stored(found, pl.Schema({"entity": specs[0].columns["entity"]}))["entity"]
 
 
 def _ledger_rows(session: Session, spec: TableSpec, window: Window) -> int:
@@ -110,9 +97,11 @@ def entity_counts(
         found = [counts for counts in held if counts is not None]
         if len(found) < len(specs):
             return _query_entity_counts(session, specs, window, active)
-        who = _active_entities(session, specs[0], specs, active, None)
+        who = None if window == active else _active_entities(session, specs, active)
     counts = pl.concat(found).group_by("entity").agg(pl.col("rows").sum().cast(pl.Int64))
-    return counts.filter(pl.col("entity").is_in(who.implode())).sort("entity")
+    if who is not None:
+        counts = counts.filter(pl.col("entity").is_in(who.implode()))
+    return counts.drop_nulls("entity").sort("entity")
 
 
 def _query_entity_counts(

@@ -137,12 +137,19 @@ def _narrowed(
     entities: pl.Series | None,
     between: tuple[object, object] | None,
 ) -> pl.LazyFrame:
-    rows = rows.filter(pl.col("event_time").is_between(window.start, window.end, closed="left"))
+    """Return the rows wanted, of those of the days that the window touches."""
+    if not _is_of_whole_days(window):
+        rows = rows.filter(pl.col("event_time").is_between(window.start, window.end, closed="left"))
     if between is not None:
         rows = rows.filter(pl.col("entity").is_between(pl.lit(between[0]), pl.lit(between[1])))
     if entities is not None:
         rows = rows.filter(pl.col("entity").is_in(entities.implode()))
     return rows
+
+
+def _is_of_whole_days(window: Window) -> bool:
+    first, last = days_of(window)
+    return window == Window(Window.of_day(first).start, Window.of_day(last).end)
 
 
 def current_files(session: Session, spec: TableSpec, days: tuple[date, date]) -> list[str] | None:

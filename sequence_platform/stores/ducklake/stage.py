@@ -14,7 +14,7 @@ import polars as pl
 
 from sequence_platform.errors import StoreError
 from sequence_platform.ports import Staged, TableSpec
-from sequence_platform.stores.ducklake.checks import AlignedFiles
+from sequence_platform.stores.ducklake.checks import LawfulFiles
 from sequence_platform.stores.ducklake.content import ContentHash
 from sequence_platform.stores.ducklake.failures import translated
 from sequence_platform.stores.ducklake.session import Session
@@ -37,7 +37,7 @@ FILE_BYTES = 128 << 20
 
 def stage(
     session: Session,
-    aligned: AlignedFiles,
+    lawful: LawfulFiles,
     spec: TableSpec,
     day: date | None,
     frames: Iterable[pl.DataFrame],
@@ -58,7 +58,7 @@ def stage(
         with translated(f"write a partition of {spec.name}", path):
             written = _write(session, frame, path)
         content.add(frame)
-        aligned.add(path, spec, frame)
+        lawful.add(path, spec, frame)
         return written
 
     try:
