@@ -103,6 +103,11 @@ class Column:
         values = np.zeros(length, dtype=width)
         return cls(dtype, values, np.zeros(length, dtype=np.bool_))
 
+    @classmethod
+    def repeated(cls, text: str, length: int) -> Column:
+        """Return a text so many times."""
+        return cls(pl.String(), pa.repeat(pa.scalar(text, pa.large_string()), length))
+
     def slice(self, start: int, stop: int) -> Column:
         """Return the values of ``[start, stop)``."""
         if isinstance(self.values, np.ndarray):
@@ -147,6 +152,18 @@ class Column:
             return np.ascontiguousarray(self.values)
         found = self.values.tolist()
         return [value if ok else None for value, ok in zip(found, self.valid.tolist(), strict=True)]
+
+    def codes(self) -> Ints:
+        """Return a number per value, equal where values are, -1 for nulls; NaN equals NaN."""
+        if isinstance(self.values, np.ndarray) and self.values.ndim == 1:
+            found = np.unique(self.values, return_inverse=True)[1].astype(np.int64)
+            return found if self.valid is None else np.where(self.valid, found, -1)
+        if isinstance(self.dtype, pl.String | pl.Binary):
+            indices = self.to_arrow().dictionary_encode().indices
+            codes: Ints = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            return codes
+        ranks = self.to_series("").rank("dense").cast(pl.Int64) - 1
+        return ranks.fill_null(-1).to_numpy()
 
     def is_in(self, allowed: pl.Series) -> Mask:
         """Return which values are among some of their type; a null is not."""

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sequence_platform.engine.assemble import assemble, dedupe_columns, dedupe_keys, derive
+from sequence_platform.engine.assemble import assemble, dedupe_columns, derive
 from sequence_platform.engine.columns import Column, Ints, concat, frame_of
 from sequence_platform.engine.resolve import resolve
-from sequence_platform.engine.trim import trim_events
+from sequence_platform.engine.trim import NO_KEY, trim_events
 from sequence_platform.plan.plan import ENVELOPE, TIME, TRIMMED, EventPlan, SequencePlan
 
 Hashes = npt.NDArray[np.uint64]
@@ -236,8 +236,7 @@ class _Piece:
 
     def column(self, sequence: SequencePlan, name: str) -> Column:
         if name == "event_type":
-            labels = pl.Series([self.event.name]).new_from_index(0, self.stop - self.start)
-            return Column.of(labels)
+            return Column.repeated(self.event.name, self.stop - self.start)
         if name in self.event.schema:
             return self.rows.column(name, self.start, self.stop)
         return Column.nulls(sequence.columns[name], self.stop - self.start)
@@ -265,13 +264,14 @@ def _by_keys(
         trimmed = {**_CUT, "max_length": cut}
     else:
         order = np.arange(total) if order is None else order
-        codes = np.repeat(types, [piece.stop - piece.start for piece in pieces])
+        lengths = [piece.stop - piece.start for piece in pieces]
+        codes = np.repeat(np.asarray(types, dtype=np.int64), lengths)
         trim = trim_events(
             sequence,
             np.zeros(total, dtype=np.int64),
             times[order],
             codes[order],
-            lambda at: _dedupe_keys(sequence, pieces, order[at]),
+            lambda at: _dedupe_keys(sequence, pieces, codes, order, at),
         )
         kept = order[trim.kept]
         trimmed = {**_CUT, **{rule: len(cut) for rule, cut in trim.cut.items()}}
@@ -311,9 +311,23 @@ def _order(times: Ints, types: list[int], lengths: list[int]) -> Ints | None:
     return order
 
 
-def _dedupe_keys(sequence: SequencePlan, pieces: Sequence[_Piece], at: Ints) -> Ints:
-    names = dedupe_columns(sequence)
-    return dedupe_keys(frame_of((name, _read(sequence, pieces, name).take(at)) for name in names))
+def _dedupe_keys(
+    sequence: SequencePlan, pieces: Sequence[_Piece], codes: Ints, order: Ints, at: Ints
+) -> Ints:
+    """Return the dedupe key of each event: ``trim_events``."""
+    picked = order[at]
+    keys = np.zeros(len(picked), dtype=np.int64)
+    is_null = np.zeros(len(picked), dtype=np.bool_)
+    for name in dedupe_columns(sequence):
+        found = (
+            codes[picked]
+            if name == "event_type"
+            else _read(sequence, pieces, name).take(picked).codes()
+        )
+        is_null |= found < 0
+        # Numbered anew each time, so that many columns cannot overflow the product.
+        keys = np.unique(keys * (len(picked) + 2) + found + 1, return_inverse=True)[1]
+    return np.where(is_null, NO_KEY, keys)
 
 
 def _gathered(

@@ -163,6 +163,7 @@ class StreamWorker:
             self._settle(flushing)
             self._flush(self._reader.take())
             self._pass_on()
+            self._can(self._note_quiet, stop)
         for error in self._reader.refused.values():
             raise error
 
@@ -203,17 +204,21 @@ class StreamWorker:
 
         def look() -> None:
             self._ensure()
-            began = self._clock.now()
-            self._lag = self._reader.lag(self._committed)
-            for event in self._events:
-                if self._lag.get(event.name) == 0:
-                    self._sink.heard(event, self._reader.places(event), began)
+            self._note_quiet()
             found.append(self._reader.has_more())
 
         if not self._can(look, stop):
             return True
         self._tell(StreamReport(None, self._lag))
         return found[-1] if found else False
+
+    def _note_quiet(self) -> None:
+        """Measure the lag, and let the sink know of event types that have none."""
+        began = self._clock.now()
+        self._lag = self._reader.lag(self._committed)
+        for event in self._events:
+            if self._lag.get(event.name) == 0:
+                self._sink.heard(event, self._reader.places(event), began)
 
     def _is_caught_up(self, stop: Event) -> bool:
         """Return whether all that the log held was read; its last records may be no messages."""

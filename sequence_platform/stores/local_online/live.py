@@ -13,7 +13,7 @@ import polars as pl
 
 from sequence_platform.engine.columns import Column, Ints, Mask, concat
 from sequence_platform.engine.point import Hashes, Removals
-from sequence_platform.plan.plan import EventPlan
+from sequence_platform.plan.plan import EventPlan, Window
 from sequence_platform.ports.online import Manifest
 from sequence_platform.stores.local_online.segment import SegmentFile
 from sequence_platform.stores.local_online.tail import Messages, log_number, offsets_of
@@ -101,6 +101,8 @@ class Live:
             for day, version in manifest.days.items()
         }
         self._newest = max(self._days, default=None)
+        until = manifest.settled_until
+        self.settled_until = None if until is None else Window.of_day(until).start
         self.places = lru_cache(maxsize=PLACES)(self._places)
 
     def settled(self, entity: object) -> SettledRows:

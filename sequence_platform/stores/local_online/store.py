@@ -22,7 +22,7 @@ import polars as pl
 
 from sequence_platform.engine.point import Candidates
 from sequence_platform.errors import FencedError, StateMismatchError
-from sequence_platform.plan.plan import KEY_ORDER, EventPlan, Window
+from sequence_platform.plan.plan import KEY_ORDER, EventPlan
 from sequence_platform.ports.lake import OffsetMove
 from sequence_platform.ports.online import (
     DayRows,
@@ -157,6 +157,7 @@ class LocalOnlineStore:
             for move in append.moves:
                 until = append.appended_until.get(move.at)
                 self._store_offset(transaction, append.event, move, append.received_at, until)
+            self._note_until(transaction, append.event)
         self._appends += 1
         if self._appends % 1000 == 0:
             environment.env.reader_check()  # a reader that was killed holds pages back
@@ -169,6 +170,7 @@ class LocalOnlineStore:
                 if stored is not None and stored["next"] == move.next:
                     stored["until"] = max(stored["until"] or 0, to_us(until))
                     self._put_offset(transaction, event, move, stored)
+            self._note_until(transaction, event)
 
     def offsets(self, event: EventPlan) -> pl.DataFrame:
         """Return how far the log was read: ports.OnlineAppender."""
@@ -519,10 +521,15 @@ class LocalOnlineStore:
 
     def streamed_until(self, transaction: Transaction, event: EventPlan) -> datetime | None:
         """Return before when all that the log took can be read."""
+        found = transaction.get(b"until" + table_key(event), db=self._environment.state)
+        return None if found is None else time_of(int.from_bytes(found, "big"))
+
+    def _note_until(self, transaction: Transaction, event: EventPlan) -> None:
+        """Store before when all that the log took can be read: readers ask at every request."""
         known = [each["until"] for each in self._offsets(transaction, event)]
-        if not known or None in known:
-            return None
-        return time_of(min(known))
+        if known and None not in known:
+            until = min(known).to_bytes(8, "big")
+            transaction.put(b"until" + table_key(event), until, db=self._environment.state)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -559,10 +566,9 @@ class _View:
     def freshness(self, event: EventPlan) -> Freshness:
         """Return how far the store is: ports.OnlineView."""
         live = self.store.live(self.transaction, event, self.known_at)
-        until = live.manifest.settled_until
         return Freshness(
             manifest=live.manifest.number,
-            settled_until=None if until is None else Window.of_day(until).start,
+            settled_until=live.settled_until,
             streamed_until=self.store.streamed_until(self.transaction, event),
             activated_at=live.manifest.activated_at if live.manifest.number else None,
         )

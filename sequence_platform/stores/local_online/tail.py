@@ -48,7 +48,12 @@ NOT_PACKED = ("entity", "event_time")
 
 def table_key(event: EventPlan) -> bytes:
     """Return the bytes that keys of an event type's rows start with."""
-    return blake2b(event.table.encode(), digest_size=8).digest()
+    return _table_key(event.table)
+
+
+@lru_cache
+def _table_key(table: str) -> bytes:
+    return blake2b(table.encode(), digest_size=8).digest()
 
 
 def log_number(log: LogId) -> int:
