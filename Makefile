@@ -8,7 +8,8 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 ARGS ?=
-WORKERS ?= 2
+# Of tests: two that mostly wait for processes, and one that computes.
+WORKERS ?= 3
 EXTRAS := dev,notebook,avro
 
 BIN := .venv/bin
@@ -36,7 +37,7 @@ ui: $(VENV) ## Open the Dagster UI on what was built (PORT=3000)
 notebook: $(VENV) ## Open the notebooks
 	$(BIN)/jupyter lab notebooks
 
-test: $(VENV) ## Run every test this machine can run (WORKERS=2; 0 runs them in one process)
+test: $(VENV) ## Run every test this machine can run (WORKERS=3; 0 runs them in one process)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(VENV) ## Run the tests that need no other process and little time

@@ -36,12 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
 class Shares(LoadFileScheduling):  # type: ignore[misc] # likewise
     """What one worker runs, where several share the tests (``make test``): whole files.
 
-    Tests that start processes are one share: they mostly wait, while another worker computes, and
-    no two of them press each other's time limits.
+    Tests that start processes are two shares, those of Dagster and the others: they mostly wait,
+    while another worker computes, and no more than two press each other's time limits.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return INTEGRATION if nodeid.startswith(INTEGRATION) else super()._split_scope(nodeid)
+        file: str = super()._split_scope(nodeid)
+        if not file.startswith(INTEGRATION):
+            return file
+        return "dagster" if file.startswith(f"{INTEGRATION}test_dagster_") else "processes"
 
 
 @pytest.hookimpl(optionalhook=True)
