@@ -8,6 +8,8 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 ARGS ?=
+# Of tests: two that mostly wait for processes, and one that computes.
+WORKERS ?= 3
 EXTRAS := dev,notebook,avro,redis
 
 BIN := .venv/bin
@@ -35,8 +37,8 @@ ui: $(VENV) ## Open the Dagster UI on what was built (PORT=3000)
 notebook: $(VENV) ## Open the notebooks
 	$(BIN)/jupyter lab notebooks
 
-test: $(VENV) ## Run every test this machine can run
-	$(BIN)/pytest $(ARGS)
+test: $(VENV) ## Run every test this machine can run (WORKERS=3; 0 runs them in one process)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(VENV) ## Run the tests that need no other process and little time
 	$(BIN)/pytest -m "not integration and not slow and not kafka" $(ARGS)

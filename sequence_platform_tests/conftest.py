@@ -1,16 +1,19 @@
-"""What all tests share: how many examples hypothesis tries, and texts compared with files."""
+"""What all tests share: how many examples are tried, which worker runs what, kept texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped] # it has none
 
 SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 """Drawing a history takes milliseconds, which a busy machine stretches: not the code's fault."""
 
+INTEGRATION = "sequence_platform_tests/integration/"
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 settings.register_profile(
@@ -28,6 +31,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Use the fast profile unless ``--hypothesis-profile`` says otherwise."""
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile("dev")
+
+
+class Shares(LoadFileScheduling):  # type: ignore[misc] # likewise
+    """What one worker runs, where several share the tests (``make test``): whole files.
+
+    Tests that start processes are two shares, those of Dagster and the others: they mostly wait,
+    while another worker computes, and no more than two press each other's time limits.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        if not file.startswith(INTEGRATION):
+            return file
+        return "dagster" if file.startswith(f"{INTEGRATION}test_dagster_") else "processes"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    """Share the tests so."""
+    return Shares(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let a worker begin with the tests that start processes: they take longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not item.nodeid.startswith(INTEGRATION))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

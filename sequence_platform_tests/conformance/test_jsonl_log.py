@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -291,3 +292,31 @@ def test_the_identity_is_a_file_that_tells_it(log: JsonlLog, tmp_path: Path) -> 
     JsonlLogWriter(tmp_path).create_topic("clicks", 2)
     told = json.loads((tmp_path / "clicks/topic.json").read_text())
     assert log.identity("clicks") == told["identity"]
+
+
+def test_a_topic_made_anew_in_the_middle_of_a_poll_is_not_read(tmp_path: Path) -> None:
+    def poll_until_it_is_told(log: JsonlLog) -> None:
+        while True:
+            with suppress(StoreError):  # for a moment there is no topic
+                assert list(log.poll(max_messages=10, timeout_seconds=0)) == []
+
+    for number in range(50):
+        root, aside = tmp_path / f"{number}", tmp_path / f"{number}-aside"
+        JsonlLogWriter(root).create_topic("clicks", 1)
+        another = JsonlLogWriter(aside)
+        another.create_topic("clicks", 1)
+        another.append("clicks", [b"A"])
+        log = JsonlLog(root)
+        log.assign({AT: 0})
+
+        def exchange(root: Path = root, aside: Path = aside) -> None:
+            (root / "clicks").rename(root / "before")
+            (aside / "clicks").rename(root / "clicks")
+
+        exchanging = threading.Timer(number / 25_000, exchange)
+        exchanging.start()
+        try:
+            with pytest.raises(LogPositionError):
+                poll_until_it_is_told(log)
+        finally:
+            exchanging.join()

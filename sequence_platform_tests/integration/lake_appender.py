@@ -8,7 +8,9 @@ Usage: python lake_appender.py CATALOG DATA_PATH PARTITION APPENDS
 
 from __future__ import annotations
 
+import random
 import sys
+import time
 from contextlib import suppress
 
 from sequence_platform.errors import ConflictError
@@ -16,6 +18,9 @@ from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests.conformance.appends import RAW, Stream, dead, letter, move
 from sequence_platform_tests.conformance.lakes import CLICKS, NOON, click
 from sequence_platform_tests.integration.lake_writer import say
+
+PAUSE_SECONDS = 0.2
+"""At most between two appends. Without one, who lost to another writer lost to it for ever."""
 
 
 def append_next(stream: Stream, partition: int) -> int:
@@ -40,6 +45,7 @@ def main(catalog: str, data_path: str, partition: str, appends: str) -> None:
         stream = Stream(lake, RAW, CLICKS)
         for _ in range(int(appends)):
             say(f"{append_next(stream, int(partition))}")
+            time.sleep(random.uniform(0, PAUSE_SECONDS))
 
 
 if __name__ == "__main__":

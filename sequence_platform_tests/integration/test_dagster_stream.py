@@ -97,11 +97,20 @@ def producer(settings: Settings) -> Producer:
     return Producer(settings)
 
 
+TABLES = """
+SELECT count(*) = 2 FROM duckdb_tables()
+WHERE (schema_name, table_name) IN (('enriched', 'click'), ('raw', 'click'))
+"""
+"""Whether the first run has made them; a lake begins with neither."""
+
+
 def stored(settings: Settings) -> tuple[int, int, int]:
     """Return how many rows the lake holds, enriched and raw, and how many ids."""
     if not Path(settings.catalog_url).exists():
         return 0, 0, 0
     with connect_read_only(settings.catalog_url, settings.data_url) as connection:
+        if connection.execute(TABLES).fetchall() != [(True,)]:
+            return 0, 0, 0
         found = connection.execute(
             "SELECT (SELECT count(*) FROM enriched.click), (SELECT count(*) FROM raw.click), "
             "(SELECT count(DISTINCT event_id) FROM enriched.click)"

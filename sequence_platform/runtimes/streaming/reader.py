@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sequence_platform.errors import LogPositionError, SequencePlatformError, StoreError
+from sequence_platform.errors import LogPositionError, SequencePlatformError, StoreError, listed
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import EventLog, LogBatch, LogPartition, OffsetMove
 from sequence_platform.runtimes.streaming.positions import (
@@ -123,6 +123,19 @@ class Reader:
             for at, position in share.positions.items():
                 wanted[at] = min(position.next, wanted.get(at, position.next))
         self._log.assign(wanted)
+        # The log holds on to the topics that it saw now: they must be those of the positions.
+        for share in self._shares:
+            topic = topic_of(share.event)
+            known = {position.identity for position in share.positions.values()}
+            if known - {found := self._log.identity(topic)}:
+                raise StoreError(
+                    "a topic was made anew while reading began",
+                    where=f"event type '{share.event.name}', topic '{topic}'",
+                    found=found,
+                    expected=listed(known),
+                    next_step="begin again: what to do about it is told then",
+                    retryable=True,
+                )
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> None:
         """Read on."""

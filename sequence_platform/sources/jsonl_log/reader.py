@@ -75,8 +75,7 @@ class JsonlLog:
         self._newest.clear()
 
     def _read(self, max_messages: int) -> list[LogBatch]:
-        found = {topic: self.identity(topic) for topic in self._identities}
-        ensure_same_topics(found, self._identities, log=str(self._root))
+        self._ensure_same_topics()
         batches: list[LogBatch] = []
         moved: list[Cursor] = []
         bytes_left = POLL_BYTES
@@ -89,9 +88,15 @@ class JsonlLog:
                 batches.append(batch)
                 max_messages -= len(batch.values)
                 bytes_left -= sum(map(len, filter(None, batch.values)))
+        if batches:
+            self._ensure_same_topics()  # what was made anew after the first look was not seen then
         # Only now, so that a failure leaves all positions; those not looked at are next.
         self._cursors = [*self._cursors[len(moved) :], *moved]
         return batches
+
+    def _ensure_same_topics(self) -> None:
+        found = {topic: self.identity(topic) for topic in self._identities}
+        ensure_same_topics(found, self._identities, log=str(self._root))
 
     def _bounds(self, folder: Path) -> Bounds:
         held = segments(folder)

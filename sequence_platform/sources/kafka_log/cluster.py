@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
+from kafka.protocol.metadata import MetadataRequest
 
 from sequence_platform.errors import StoreError
 from sequence_platform.ports.log import Bounds
@@ -37,6 +38,25 @@ class Cluster:
             StoreError: one does not exist, or no broker answers.
         """
         return {name: str(facts["topic_id"]) for name, facts in self._describe(topics).items()}
+
+    def identities_at(
+        self, brokers: Collection[int | None], topics: Collection[str]
+    ) -> list[dict[str, str]]:
+        """Return the ids of topics as each of these brokers knows them; None is any broker.
+
+        Messages of a topic made anew come from a broker that has heard of it; another may not have.
+
+        Raises:
+            StoreError: as ``identities``.
+        """
+        answers = self._ask(lambda admin: admin._manager.run(_metadata, admin, brokers, topics))  # noqa: SLF001 - the library has no other way to ask a certain broker
+        return [
+            {
+                name: str(facts["topic_id"])
+                for name, facts in self._checked(answer.to_dict()["topics"], topics).items()
+            }
+            for answer in answers
+        ]
 
     def bounds(self, topics: Iterable[str]) -> dict[str, dict[int, Bounds]]:
         """Return what the partitions of topics hold; the end is that of committed messages.
@@ -83,7 +103,13 @@ class Cluster:
         names = sorted(topics)
         if not names:
             return {}
-        found = {facts["name"]: facts for facts in self._ask(lambda a: a.describe_topics(names))}
+        return self._checked(self._ask(lambda admin: admin.describe_topics(names)), names)
+
+    def _checked(
+        self, answer: Iterable[dict[str, Any]], names: Iterable[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Return what brokers say of topics, by name; raise if one cannot be read."""
+        found = {facts["name"]: facts for facts in answer}
         for name in names:
             if name not in found or found[name]["error_code"] == UNKNOWN:
                 raise self._missing(name)
@@ -124,3 +150,17 @@ def _offsets(admin: Client, places: list[TopicPartition], spec: OffsetSpec) -> d
         dict.fromkeys(places, spec), isolation_level=IsolationLevel.READ_COMMITTED
     )
     return found
+
+
+async def _metadata(
+    admin: Client, brokers: Collection[int | None], topics: Collection[str]
+) -> list[Any]:
+    """Ask all brokers, then wait for their answers."""
+    wanted = [MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics]
+    asked = [
+        admin._manager.send(  # noqa: SLF001 - as above
+            MetadataRequest(topics=wanted, allow_auto_topic_creation=False), node_id=broker
+        )
+        for broker in brokers
+    ]
+    return [await answer for answer in asked]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
@@ -30,8 +30,6 @@ from sequence_platform.sources.kafka_log.cluster import Cluster
 
 FETCH_WAIT_SECONDS = 0.1
 """How long brokers keep a question that they have no messages for; a message ends it at once."""
-SAME_TOPIC_SECONDS = 0.2
-"""So long a topic is trusted to be the same: none is made anew and filled in less."""
 LOOK_SECONDS = 5.0
 """Without messages for so long, brokers are asked: the library does not say that they are away."""
 STALLED_SECONDS = 15.0
@@ -39,6 +37,8 @@ STALLED_SECONDS = 15.0
 POSITION_SECONDS = 2.0
 """For the consumer to say where it is, which it knows."""
 
+NOBODY = -1
+"""Leads a partition whose leader went away."""
 GONE = (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError)
 PROMISED = {
     "group_id": None,
@@ -60,7 +60,7 @@ class KafkaLog:
         self._positions: dict[LogPartition, int] = {}
         self._identities: dict[str, str] = {}
         self._waited: dict[LogPartition, float] = {}
-        self._same_at = self._looked_at = 0.0
+        self._looked_at = 0.0
 
     def identity(self, topic: str) -> str:
         """Return the id that Kafka gave this topic: ports.EventLog."""
@@ -77,7 +77,7 @@ class KafkaLog:
         ensure_positions(positions, self._cluster.bounds(topics), log=self._servers)
         self._positions, self._identities = dict(positions), identities
         self._waited = dict.fromkeys(positions, 0.0)
-        self._same_at = self._looked_at = monotonic()
+        self._looked_at = monotonic()
         self._drop_consumer()  # what it has fetched is of other positions
 
     def poll(self, *, max_messages: int, timeout_seconds: float) -> Sequence[LogBatch]:
@@ -90,10 +90,10 @@ class KafkaLog:
             found = self._fetch(max_messages, timeout_seconds)
             batches = [self._batch(at, records) for at, records in found.items()]
             self._wait(monotonic() - start, {batch.at for batch in batches})
+            if batches:
+                self._ensure_same_served(found)
             if self._must_look():
                 self._look()
-            elif batches and monotonic() - self._same_at >= SAME_TOPIC_SECONDS:
-                self._ensure_same_topics()
         except Exception:
             self._drop_consumer()  # it may be past what was returned: begin at the positions again
             raise
@@ -198,7 +198,20 @@ class KafkaLog:
     def _ensure_same_topics(self) -> None:
         found = self._cluster.identities(self._identities)
         ensure_same_topics(found, self._identities, log=self._servers)
-        self._same_at = monotonic()
+
+    def _ensure_same_served(self, places: Collection[Any]) -> None:
+        """Raise unless messages are of the topics that reading began with.
+
+        Asked at every poll that brings messages, after they came: the library fetches by name, and
+        nothing else tells a topic made anew. Ids are never used twice, so a topic that has its id
+        now had it all along. It takes a millisecond or two.
+        """
+        fetcher = self._consumer._fetcher  # noqa: SLF001 - it knows whom it asks; nothing else tells
+        asked = {fetcher._select_read_replica(place) for place in places}  # noqa: SLF001 - likewise
+        brokers = {None if broker == NOBODY else broker for broker in asked}
+        expected = {place.topic: self._identities[place.topic] for place in places}
+        for found in self._cluster.identities_at(brokers, expected):
+            ensure_same_topics(found, expected, log=self._servers)
 
     def _gone(self, error: Exception) -> SequencePlatformError:
         """Return what to raise for a position that the broker does not take."""

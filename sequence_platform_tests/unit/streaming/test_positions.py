@@ -12,6 +12,7 @@ from sequence_platform.errors import LogPositionError, StateMismatchError, Store
 from sequence_platform.plan.tables import raw_table
 from sequence_platform.ports import LogPartition, OffsetMove
 from sequence_platform.runtimes.streaming import LakeStream, Shard, resume, starting_positions
+from sequence_platform.runtimes.streaming.reader import Reader
 from sequence_platform.sources.memory_log import MemoryLog
 from sequence_platform_tests.unit.streaming.streams import CLOCK, Streams, messages
 
@@ -208,3 +209,26 @@ def test_a_topic_made_anew_with_fewer_partitions_goes_on_once_resumed(streams: S
     assert positions(streams, Shard(2, 3)) == {}
     streams.catch_up()
     assert streams.ids() == list("abcd")
+
+
+def test_a_topic_made_anew_while_reading_begins_is_not_read_from_the_old_positions(
+    streams: Streams,
+) -> None:
+    streams.define()
+    streams.send(*messages("a"))
+    streams.catch_up()
+
+    class Late(MemoryLog):
+        def assign(self, positions: Mapping[LogPartition, int]) -> None:
+            if not reader.refused:
+                streams.topics.delete("clicks")
+                streams.send(*messages("b", "c"))
+            super().assign(positions)
+
+    log = Late(streams.topics)
+    reader = Reader(log, LakeStream(streams.lake, CLOCK), [streams.events["click"]], WHOLE)
+    with pytest.raises(StoreError, match="made anew while reading began") as caught:
+        reader.begin()
+    assert caught.value.retryable
+    reader.begin()
+    assert [type(error) for error in reader.refused.values()] == [LogPositionError]
