@@ -206,15 +206,18 @@ class Run:
 
     def do(self) -> None:
         for step in self.history.steps:
-            match step:
-                case Send():
-                    values = [message(row) for row in step.rows]
-                    MemoryLogWriter(self.topics).append(step.name, values)
-                case Work():
-                    self.work(step.flush_messages, step.dies_after)
-                case Build():
-                    self.build(step.name, step.day)
+            self.do_one(step)
         self.work(100, None)
+
+    def do_one(self, step: Step) -> None:
+        match step:
+            case Send():
+                values = [message(row) for row in step.rows]
+                MemoryLogWriter(self.topics).append(step.name, values)
+            case Work():
+                self.work(step.flush_messages, step.dies_after)
+            case Build():
+                self.build(step.name, step.day)
 
     def work(self, flush_messages: int, dies_after: int | None) -> None:
         """Let a new worker read on; it may die after some flushes."""
