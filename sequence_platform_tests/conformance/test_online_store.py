@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sequence_platform.engine.enrich import Enriched, enrich
 from sequence_platform.engine.point import read_point
 from sequence_platform.engine.resolve import resolve
+from sequence_platform.online_format import switching
 from sequence_platform.plan.plan import EventPlan, SequencePlan
 from sequence_platform.ports import LogPartition, OffsetMove
 from sequence_platform.ports.online import (
@@ -28,7 +29,6 @@ from sequence_platform.ports.online import (
     log_id,
 )
 from sequence_platform.stores.local_online import LocalOnlineStore
-from sequence_platform.stores.local_online import store as local_store
 from sequence_platform_tests import oracle
 from sequence_platform_tests.oracle import Row, Rows
 from sequence_platform_tests.strategies import (
@@ -227,7 +227,7 @@ STORES = {"local": local}
 
 @pytest.fixture(autouse=True)
 def merges_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_store, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(switching, "MAX_SEGMENTS", 2)
 
 
 @pytest.mark.parametrize("kind", STORES)

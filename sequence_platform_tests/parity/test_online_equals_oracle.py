@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sequence_platform.clock import FixedClock
 from sequence_platform.engine.decode import decode
+from sequence_platform.online_format import switching
 from sequence_platform.plan.tables import enrichment_table
 from sequence_platform.runtimes.segments import collect, publish_day, unpublished_days
 from sequence_platform.runtimes.serving import Query, SequenceReader, default_columns
@@ -25,7 +26,6 @@ from sequence_platform.runtimes.streaming import OnlineSink, Pace, StreamReport,
 from sequence_platform.sources.memory_log import MemoryLog
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform.stores.local_online import LocalOnlineStore
-from sequence_platform.stores.local_online import store as local_store
 from sequence_platform_tests import oracle
 from sequence_platform_tests.oracle import Row, Rows
 from sequence_platform_tests.parity.test_stream_equals_oracle import (
@@ -188,7 +188,7 @@ def test_answers_converge_to_the_oracle_however_events_arrive(case: Served) -> N
         DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(local_store, "MAX_SEGMENTS", 2)
+        patch.setattr(switching, "MAX_SEGMENTS", 2)
         store = LocalOnlineStore(Path(home) / "online", tail_mb=64)
         try:
             run = ServedRun(case, lake, store)

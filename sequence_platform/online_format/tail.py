@@ -1,0 +1,216 @@
+"""Streamed rows, by entity and time; each knows how far its flush had read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from sequence_platform.engine.columns import Column, Ints, concat
+from sequence_platform.engine.point import Candidates, Hashes, Removals, Rows, hash_ids
+from sequence_platform.online_format.coverage import MARK, Coverage, log_number
+from sequence_platform.online_format.entity import entity_key
+from sequence_platform.online_format.manifests import to_us
+from sequence_platform.online_format.packed import Layout, Unpacked
+from sequence_platform.plan.plan import ENVELOPE, TIME, EventPlan
+from sequence_platform.ports.online import TailAppend, log_id
+
+PLACE = struct.Struct(">QQI")
+"""Orders rows of an entity: event_time (moved up, so that it sorts), flush, row of the flush."""
+HEAD = struct.Struct("<HBqH")
+"""Before each packed row: layout, whether it removes its key, when it was received, bytes of mark.
+
+Behind it stands the mark: the last offset that the flush had read of each partition.
+"""
+EARLIEST = 1 << 63
+"""Added to event_time, so that times before 1970 sort first."""
+NOT_PACKED = ("entity", "event_time")
+"""The key says these."""
+
+
+class Messages:
+    """Rows of an event type and an entity as the tail holds them, in the order of their times.
+
+    Attributes:
+        time_us: When each event happened.
+        values: HEAD, mark and packed row of each.
+    """
+
+    def __init__(self, time_us: Ints, values: Sequence[bytes]) -> None:
+        self.time_us = time_us
+        self.values = values
+
+    @cached_property
+    def heads(self) -> list[tuple[int, int, int, int]]:
+        """HEAD of each."""
+        return [HEAD.unpack_from(value) for value in self.values]
+
+    @cached_property
+    def marks(self) -> list[bytes]:
+        """How far the flush of each had read; few differ."""
+        return [
+            value[HEAD.size : HEAD.size + length]
+            for value, (_, _, _, length) in zip(self.values, self.heads, strict=True)
+        ]
+
+
+class FreshRows:
+    """Rows of one entity, unpacked column by column when asked for: engine.point.Rows."""
+
+    def __init__(
+        self, event: EventPlan, layouts: Mapping[int, Layout], messages: Messages, at: Ints
+    ) -> None:
+        self._event = event
+        time_us = messages.time_us[at]
+        self._parts = _unpacked(layouts, messages, at)
+        ids = self._packed("event_id")
+        if len(time_us) > 1 and (time_us[1:] == time_us[:-1]).any():
+            texts = ids.to_series("").to_list()
+            order = sorted(range(len(at)), key=lambda i: (time_us[i], texts[i].encode()))
+            self._order: Ints | None = np.asarray(order)
+            time_us, ids = time_us[self._order], ids.take(self._order)
+        else:
+            self._order = None
+        self.time_us: Ints = time_us
+        self._ids = ids
+
+    @cached_property
+    def id_hash(self) -> Hashes:
+        """Hash of each event id."""
+        return hash_ids(self._ids.to_series("event_id"))
+
+    def column(self, name: str, start: int, stop: int) -> Column:
+        """Return a column of the rows of ``[start, stop)``."""
+        if name == "event_time":
+            return Column(TIME, self.time_us[start:stop])
+        if name == "event_id":
+            return self._ids.slice(start, stop)
+        column = self._packed(name)
+        return (column if self._order is None else column.take(self._order)).slice(start, stop)
+
+    def _packed(self, name: str) -> Column:
+        dtype = self._event.schema[name]
+        return concat(
+            dtype,
+            [
+                part.column(name)
+                if layout.schema.get(name) == dtype
+                else Column.nulls(dtype, count)
+                for layout, part, count in self._parts
+            ],
+        )
+
+
+def _unpacked(
+    layouts: Mapping[int, Layout], messages: Messages, at: Ints
+) -> list[tuple[Layout, Unpacked, int]]:
+    """Return runs of rows of one layout."""
+    runs: list[tuple[int, list[bytes]]] = []
+    for index in at.tolist():
+        value = messages.values[index]
+        number, _, _, mark = HEAD.unpack_from(value)
+        if not runs or runs[-1][0] != number:
+            runs.append((number, []))
+        runs[-1][1].append(value[HEAD.size + mark :])
+    return [(layouts[number], layouts[number].unpack(rows), len(rows)) for number, rows in runs]
+
+
+def removals_of(
+    event: EventPlan, layouts: Mapping[int, Layout], messages: Messages, at: Ints, entity: object
+) -> Removals:
+    """Return rows that remove their key."""
+    parts = _unpacked(layouts, messages, at)
+    ids = concat(event.schema["event_id"], [part.column("event_id") for _, part, _ in parts])
+
+    def read() -> pl.DataFrame:
+        names = [*(name for name in ENVELOPE if name not in NOT_PACKED), "rule"]
+        packed = [
+            pl.DataFrame([part.column(name).to_series(name) for name in names])
+            for _, part, _ in parts
+        ]
+        owner = pl.lit(entity, event.schema["entity"]).alias("entity")
+        time = Column(TIME, messages.time_us[at]).to_series("event_time")
+        return pl.concat(packed).with_columns(owner, time).select(*ENVELOPE, "rule")
+
+    return Removals(hash_ids(ids.to_series("event_id")), read)
+
+
+def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
+    event: EventPlan,
+    entity: object,
+    settled: Rows,
+    messages: Messages | None,
+    covered: Coverage,
+    layouts: Callable[[Messages], Mapping[int, Layout]],
+    removals: Callable[[], list[Removals]],
+    known_at: datetime | None,
+    *,
+    is_hashed: bool,
+) -> Candidates:
+    """Return settled rows with those streamed ones that count beside them.
+
+    Args:
+        event: The event type.
+        entity: Whose rows they are.
+        settled: Its rows in segments.
+        messages: Its rows in the tail.
+        covered: What the segments hold of the tail.
+        layouts: Returns how messages are packed.
+        removals: Returns those of segments.
+        known_at: Later rows do not count.
+        is_hashed: Of ``settled``.
+    """
+    if messages is None:
+        return Candidates(event, settled, is_hashed=is_hashed)
+    counts = covered.counts(messages.time_us, messages.marks)
+    if known_at is not None:
+        known = to_us(known_at)
+        counts &= np.array([received <= known for _, _, received, _ in messages.heads])
+    removes = np.array([removes for _, removes, *_ in messages.heads], dtype=np.bool_)
+    at = np.flatnonzero(counts & ~removes)
+    gone = np.flatnonzero(counts & removes)
+    if not len(at) and not len(gone):
+        return Candidates(event, settled, is_hashed=is_hashed)
+    known_layouts = layouts(messages)
+    fresh = FreshRows(event, known_layouts, messages, at) if len(at) else None
+    all_removals = removals()
+    if len(gone):
+        all_removals.append(removals_of(event, known_layouts, messages, gone, entity))
+    return Candidates(event, settled, fresh, all_removals, is_hashed)
+
+
+def packed_rows(
+    append: TailAppend, number_of: Callable[[Layout], int], flush: int
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield entity key, place and value of all that an append brings.
+
+    Args:
+        append: What is brought.
+        number_of: Returns the number of a layout, a new one if need be.
+        flush: Tells this append from all others.
+    """
+    received = to_us(append.received_at)
+    mark = np.array(
+        [
+            (log_number(log_id(move.at.topic, move.identity)), move.at.partition, move.next - 1)
+            for move in append.moves
+            if move.next
+        ],
+        dtype=MARK,
+    ).tobytes()
+    row = 0
+    for frame, removes in ((append.rows, False), (append.removals, True)):
+        if frame.is_empty():
+            continue
+        packed = frame.drop(*NOT_PACKED)
+        layout = Layout.of(packed)
+        head = HEAD.pack(number_of(layout), removes, received, len(mark)) + mark
+        keys = zip(frame["entity"], frame["event_time"].to_physical(), strict=True)
+        for (entity, time_us), body in zip(keys, layout.pack(packed), strict=True):
+            place = PLACE.pack(time_us + EARLIEST, flush, row)
+            yield entity_key(entity), place, head + body
+            row += 1
