@@ -162,8 +162,8 @@ class SettledRows:
         if name == "event_time":
             return Column(TIME, self.time_us[start:stop])
         if name == "entity":
-            owner = pl.Series([self._entity], dtype=self._event.schema["entity"])
-            return Column.of(owner.new_from_index(0, stop - start))
+            owners = [self._entity] * (stop - start)
+            return Column.of(pl.Series(owners, dtype=self._event.schema["entity"]))
         column = self._columns.get(name)
         if column is None:
             self._habit.ask(name)
