@@ -63,7 +63,7 @@ OFFSET_COLUMNS = {
     "next_offset": pl.Int64(),
     "committed_at": pl.Datetime("us", "UTC"),
 }
-MAX_SEGMENTS = 16
+MAX_SEGMENTS = 8
 """Live segments of an event type before they are merged: each costs a reader a search."""
 MERGED_ROWS = 5_000_000
 """A merged segment holds at most so many rows: they pass through memory."""
@@ -136,11 +136,11 @@ class LocalOnlineStore:
         self, transaction: Transaction, event: EventPlan, messages: Messages
     ) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        for number, *_ in messages.heads:
-            if number not in self._layouts:
-                code = number.to_bytes(2, "little")
-                text = transaction.get(b"l" + code, db=self._environment.layouts)
-                self._layouts[number] = Layout.from_json(text.decode(), event.schema)
+        for number in set(messages.heads["layout"].tolist()) - self._layouts.keys():
+            text = transaction.get(
+                b"l" + number.to_bytes(2, "little"), db=self._environment.layouts
+            )
+            self._layouts[number] = Layout.from_json(text.decode(), event.schema)
         return self._layouts
 
     # ---- appending
@@ -550,8 +550,8 @@ class _View:
         counts = live.counts(messages)
         if self.known_at is not None:
             known = to_us(self.known_at)
-            counts &= np.array([received <= known for _, _, received, _ in messages.heads])
-        removes = np.array([removes for _, removes, *_ in messages.heads], dtype=np.bool_)
+            counts &= messages.heads["received"] <= known
+        removes = messages.heads["removes"]
         at = np.flatnonzero(counts & ~removes)
         gone = np.flatnonzero(counts & removes)
         layouts = self.store.layouts(self.transaction, event, messages)
@@ -561,7 +561,10 @@ class _View:
         removals = live.removals(entity)
         if len(gone):
             removals.append(removals_of(event, layouts, messages, gone, entity))
-        return Candidates(event, settled, fresh, removals, live.is_hashed)
+        is_hashed = live.is_hashed and all(
+            layouts[n].is_hashed for n in set(messages.heads["layout"].tolist())
+        )
+        return Candidates(event, settled, fresh, removals, is_hashed)
 
     def freshness(self, event: EventPlan) -> Freshness:
         """Return how far the store is: ports.OnlineView."""
