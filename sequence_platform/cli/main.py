@@ -10,6 +10,7 @@ from sequence_platform.cli.definition_commands import check, compile_, diff, exp
 from sequence_platform.cli.demo import demo
 from sequence_platform.cli.dev_commands import dev
 from sequence_platform.cli.lake_commands import backfill, maintain, settings, show, status
+from sequence_platform.cli.serve_commands import keys, serve
 from sequence_platform.cli.stream_commands import dead_letters, stream
 from sequence_platform.errors import SequencePlatformError
 from sequence_platform.settings import Settings
@@ -51,6 +52,8 @@ for command in (
     show,
     stream,
     dead_letters,
+    serve,
+    keys,
     maintain,
     settings,
     demo,
