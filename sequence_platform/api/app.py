@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import perf_counter
 
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from sequence_platform.api.problems import Refused, body_of, headers_of, refusal
 from sequence_platform.api.sequences import PREFIX, Room, answer_one, place_of
 from sequence_platform.api.service import Options, Service, open_service
 from sequence_platform.api.surface import routes
+from sequence_platform.errors import SequencePlatformError
 from sequence_platform.settings import Settings
 
 LOGGER = logging.getLogger(__name__)
@@ -129,4 +130,6 @@ def load_application(settings: Settings, options: Options) -> Application:
     """Open everything and return the application: what a worker process starts with."""
     with ExitStack() as stack:
         service = stack.enter_context(open_service(settings, options))
+        with suppress(SequencePlatformError):  # /readyz says it
+            service.reader.freshness()  # maps all segments: no request has to wait for it
         return Application(service, stack.pop_all().close)

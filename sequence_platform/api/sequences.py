@@ -30,7 +30,7 @@ from sequence_platform.errors import RequestError
 from sequence_platform.runtimes.serving import Answer, entity_of
 
 PREFIX = "/v1/sequences/"
-TURN = 16
+TURN = 8
 """Entities read before others get a turn: some milliseconds at most."""
 Body = tuple[bytes, bytes]
 """Content type and bytes."""

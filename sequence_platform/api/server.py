@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from time import sleep
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
@@ -104,8 +106,22 @@ def serve(
             respawn_failed_workers=True,
             workers_kill_timeout=KILL_SECONDS,
         )
-        server.on_startup(lambda: tell(held.url))
+        server.on_startup(
+            lambda: Thread(target=_tell_when_up, args=(held, tell), daemon=True).start()
+        )
         server.serve(target_loader=partial(load_application, settings, chosen), wrap_loader=False)
+
+
+def _tell_when_up(address: Address, tell: Callable[[str], None]) -> None:
+    """Tell the URL once a worker listens: until then connections are refused."""
+    while True:
+        try:
+            socket.create_connection((address.host, address.port), timeout=1).close()
+        except OSError:
+            sleep(0.05)
+            continue
+        tell(address.url)
+        return
 
 
 def ensure_closed(settings: Settings, host: str) -> None:

@@ -281,6 +281,8 @@ def _wrong_trims(sequence: SequencePlan, query: Query) -> Problems:
 
 
 def _context(sequence: SequencePlan, query: Query, now: datetime) -> Context:
+    if not query.context:
+        return Context(query.as_of or now, {})
     declared = dict(pl.Schema(sequence.definition.context or {}))
     values = {}
     for name, value in query.context.items():
