@@ -134,12 +134,18 @@ def enriched(event: EventPlan, rows: Iterable[tuple[object, ...]]) -> Enriched:
     return enrich(event, frame, {})
 
 
-def publish(store: OnlineStore, event: EventPlan, rows: Iterable[tuple[object, ...]]) -> None:
+def publish(
+    store: OnlineStore,
+    event: EventPlan,
+    rows: Iterable[tuple[object, ...]],
+    content: str = "first",
+    published_at: datetime = datetime(2026, 3, 2, 1, tzinfo=UTC),
+) -> None:
     """Publish 1 March; the log was not in it."""
     day = enriched(event, rows)
-    version = DayVersion("first", Reflected({(log_id("clicks", IDENTITY), 0): 0}))
+    version = DayVersion(content, Reflected({(log_id("clicks", IDENTITY), 0): 0}))
     ordered = day.rows.sort("entity", "event_time", "event_id")
-    store.publish(event, [DayRows(DAY, ordered, day.rejected, version)], at(2, 1))
+    store.publish(event, [DayRows(DAY, ordered, day.rejected, version)], published_at)
 
 
 def stream(

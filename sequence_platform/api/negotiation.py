@@ -10,6 +10,7 @@ from sequence_platform.api.answers import ARROW
 from sequence_platform.api.problems import JSON, Refused
 
 FORMS = (JSON, ARROW)
+WILD = (b"application/*", b"*/*")
 TIMEOUT = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 600_000
 Headers = Iterable[tuple[bytes, bytes]]
@@ -29,21 +30,21 @@ def form_of(accept: bytes) -> bytes:
     """
     if not accept:
         return JSON
-    best, found = 0.0, None
+    weights: dict[bytes, float] = {}
     for part in accept.lower().split(b","):
         kind, *parameters = (each.strip() for each in part.split(b";"))
-        weight = _weight(parameters)
-        for form in FORMS:
-            if kind in {form, b"*/*", b"application/*"} and weight > best:
-                best, found = weight, form
-    if found is None:
+        weights[kind] = max(weights.get(kind, 0.0), _weight(parameters))
+    liked = [
+        next((weights[kind] for kind in (form, *WILD) if kind in weights), 0.0) for form in FORMS
+    ]
+    if not max(liked):
         raise Refused(
             406,
             "there is no answer in that form",
             found=accept[:200].decode("latin-1"),
             expected=" or ".join(form.decode() for form in FORMS),
         )
-    return found
+    return FORMS[liked.index(max(liked))]
 
 
 def _weight(parameters: list[bytes]) -> float:

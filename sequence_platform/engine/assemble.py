@@ -6,6 +6,7 @@ Only keys are ordered and trimmed; columns are gathered once, for the events tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -46,19 +47,44 @@ def assemble(
     Guarantees:
         Does not depend on the order of rows or on repeats. Equals the oracle (properties/).
     """
-    types = [event for event in sequence.events if event.name in rows]
+    found = merge_and_trim(sequence, rows, as_of)
+    trim, runs = found.trim, found.runs
+    flat = _gather(sequence, found.ordered[trim.kept], found.current)
+    return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """The events of all event types in sequence order, and what trimming says of each.
+
+    Attributes:
+        current: By event type name, the rows that count as of the time.
+        ordered: entity, event_time, ``type`` (the event type's number), event_id and ``row`` (in
+            its frame of ``current``), in sequence order.
+        runs: The entity of each, as a number that does not fall.
+    """
+
+    current: Mapping[str, pl.DataFrame]
+    ordered: pl.DataFrame
+    runs: Ints
+    trim: Trim
+
+
+def merge_and_trim(
+    sequence: SequencePlan, rows: Mapping[str, pl.DataFrame], as_of: datetime
+) -> Merged:
+    """Return which events count as of a time and which of them stay; arguments as ``assemble``."""
     current = {
         event.name: unique_rows(
             _within(rows[event.name], as_of - sequence.lookback, as_of),
             [name for name in event.payload if name in rows[event.name].columns],
         )
-        for event in types
+        for event in sequence.events
+        if event.name in rows
     }
     ordered = _ordered(sequence, current)
     runs = ordered["entity"].rle_id().cast(pl.Int64).to_numpy()
-    trim = _trim(sequence, ordered, current, runs)
-    flat = _gather(sequence, ordered[trim.kept], current)
-    return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+    return Merged(current, ordered, runs, _trim(sequence, ordered, current, runs))
 
 
 def _within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
@@ -196,7 +222,7 @@ def _cut_by_entity(trim: Trim, runs: Ints) -> dict[str, Ints]:
     entities = int(runs[-1]) + 1 if len(runs) else 0
     none = np.zeros(entities, dtype=np.int64)
     return {
-        field.name: np.bincount(trim.cut[field.name], minlength=entities)
+        field.name: np.bincount(runs[trim.cut[field.name]], minlength=entities)
         if field.name in trim.cut
         else none
         for field in TRIMMED.fields

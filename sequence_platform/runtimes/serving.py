@@ -10,6 +10,7 @@ from functools import lru_cache
 import polars as pl
 
 from sequence_platform.clock import Clock
+from sequence_platform.engine.account import account_for
 from sequence_platform.engine.columns import Column
 from sequence_platform.engine.point import EPOCH, OF_THE_PLATFORM, Where, narrowed, read_point
 from sequence_platform.engine.request import Context, columns_needed, compute
@@ -68,6 +69,21 @@ class Answer:
     length: int
     columns: Mapping[str, Column]
     trimmed: Mapping[str, int]
+    freshness: Mapping[str, Freshness]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Why a sequence is what it is.
+
+    Attributes:
+        rows: ``engine.account.account_for``.
+    """
+
+    sequence: SequencePlan
+    entity: object
+    as_of: datetime
+    rows: pl.DataFrame
     freshness: Mapping[str, Freshness]
 
 
@@ -142,6 +158,22 @@ class SequenceReader:
             freshness = {e.name: view.freshness(e) for e in sequence.events}
             for entity, query, ask in prepared:
                 yield _answer(view, entity, query, ask, freshness)
+
+    def account_for(self, name: str, entity: object, query: Query = ALL) -> Account:
+        """Return every row that may count for a sequence, and what became of each.
+
+        The columns and context of the query change nothing.
+
+        Raises:
+            As ``read``.
+        """
+        sequence = self.sequence(name)
+        ask = self._prepare(sequence, query, self._clock.now())
+        with self._store.view(query.known_at) as view:
+            freshness = {e.name: view.freshness(e) for e in ask.sequence.events}
+            found = [view.candidates(event, entity) for event in ask.sequence.events]
+            rows = account_for(ask.sequence, found, entity, ask.as_of, ask.where)
+        return Account(ask.sequence, entity, ask.as_of, rows, freshness)
 
     def freshness(self) -> dict[str, Freshness]:
         """Return how far the store is, by event type."""
