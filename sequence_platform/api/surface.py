@@ -10,17 +10,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from sequence_platform.api.answers import dump
+from sequence_platform.api.body import read_body
 from sequence_platform.api.described import describe_briefly, describe_fully
 from sequence_platform.api.keys import ApiKey
 from sequence_platform.api.metrics import CONTENT_TYPE
 from sequence_platform.api.negotiation import ensure_json
 from sequence_platform.api.openapi import build_openapi
+from sequence_platform.api.pages import Pages
 from sequence_platform.api.problems import JSON, Refused
 from sequence_platform.api.sequences import PREFIX, Room, answer_many
 from sequence_platform.api.service import Service
-
-BODY_SECONDS = 30.0
-"""A client has so long to send a body."""
 
 Handler = Callable[[Request, ApiKey], Awaitable[Response]]
 
@@ -29,6 +28,7 @@ def routes(service: Service, room: Room) -> list[BaseRoute]:
     """Return the routes of a worker."""
     surface = Surface(service, room)
     return [
+        *Pages(service).routes(),
         Route("/healthz", surface.healthz),
         Route("/readyz", surface.readyz),
         Route("/metrics", surface.keyed("metrics", surface.counters)),
@@ -98,7 +98,7 @@ class Surface:
         headers = request.headers.raw
         key = self._service.access.admit(headers, name)
         ensure_json(headers)
-        body = await self._body(request)
+        body = await read_body(request, self._service.settings.serve_body_bytes)
         with self._room:
             form, answer = await answer_many(self._service, name, body, headers, key)
         return Response(answer, headers={"content-type": form.decode()} | NO_STORE)
@@ -111,34 +111,6 @@ class Surface:
             found=request.url.path[:200],
             expected=f"{PREFIX}NAME/ENTITY; a / in an entity is %2F",
         )
-
-    async def _body(self, request: Request) -> bytes:
-        """Return a body that is not too long, and does not take too long."""
-        most = self._service.settings.serve_body_bytes
-        length = request.headers.get("content-length", "0")
-        parts, size = [], int(length) if length.isdecimal() and len(length) < 16 else 0  # noqa: PLR2004
-        size = size if size > most else 0
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                if not size:
-                    async for part in request.stream():
-                        parts.append(part)
-                        size += len(part)
-                        if size > most:
-                            break
-        except TimeoutError as error:
-            raise Refused(
-                408, "the body did not arrive", expected=f"within {BODY_SECONDS:.0f} s"
-            ) from error
-        if size > most:
-            raise Refused(
-                413,
-                "the body is too long",
-                found=f"{size} bytes or more",
-                expected=f"up to {most}",
-                next_step="ask for fewer entities at once",
-            )
-        return b"".join(parts)
 
 
 NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
