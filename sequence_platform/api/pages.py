@@ -151,7 +151,9 @@ class Pages:
                     "owner": definition.owner,
                     "state": state,
                     "mood": mood,
-                    "streamed_until": told(each.streamed_until),
+                    "streamed_until": told(each.streamed_until)
+                    if name in lateness.streamed
+                    else "",
                     "settled_until": told(each.settled_until),
                     "manifest": each.manifest,
                 }

@@ -18,7 +18,7 @@ COLOURS = 6
 """Of event types; then they begin anew."""
 LEFT, RIGHT = 160, 1170
 """Of the picture, which is 1200 wide."""
-LANE, TOP, FOOT = 28, 18, 30
+LANE, TOP, FOOT = 28, 18, 14
 TICKS = 5
 FORMS = (
     (timedelta(days=1), "%d %b %Y"),
@@ -114,10 +114,14 @@ class _Scale:
     def ticks(self) -> list[Json]:
         step = (self.last - self.first) / (TICKS - 1)
         if not step:
-            return [{"x": self.x(self.first), "label": told(self.first)}]
+            return [{"x": self.x(self.first), "label": told(self.first), "anchor": "middle"}]
         times = [self.first + step * n for n in range(TICKS)]
         form = next(form for least, form in FORMS if step >= least)
-        return [{"x": self.x(time), "label": f"{time.astimezone(UTC):{form}}"} for time in times]
+        anchors = ["start", *["middle"] * (TICKS - 2), "end"]
+        return [
+            {"x": self.x(time), "label": f"{time.astimezone(UTC):{form}}", "anchor": anchor}
+            for time, anchor in zip(times, anchors, strict=True)
+        ]
 
 
 def _picture(rows: pl.DataFrame, colours: Mapping[str, int]) -> Json:

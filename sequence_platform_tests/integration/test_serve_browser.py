@@ -97,7 +97,7 @@ def keyed(tmp_path: Path) -> Iterator[tuple[HttpServer, str]]:
     with open_online(served.settings) as store:
         start = datetime(2026, 3, 2, 2, tzinfo=UTC)
         rows = [
-            (f"click-{n}", 7, start + timedelta(minutes=n * n), n // 2, n / 7, [n, 1.5])
+            (f"click-{n}", 7, start + timedelta(minutes=n * n), n // 2, n / 7, [n / 2, 1.5])
             for n in range(20)
         ]
         stream(store, served.plan.events["click"], rows, 3)
