@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 
 from sequence_platform.api.keys import ApiKey, KeyRing, find_key
@@ -61,8 +63,6 @@ class Access:
         Raises:
             Refused: 401 without a valid key, 403 for a sequence that is not its, 429 too often.
         """
-        if not self.is_required:
-            return ANYBODY
         key = self.identify(headers)
         if sequence is not None and not key.may_read(sequence):
             raise Refused(
@@ -77,6 +77,7 @@ class Access:
     def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey:
         """Return the key of a request; it spends nothing."""
         if not self.is_required:
+            ensure_local(_host(headers))
             return ANYBODY
         given = given_key(headers)
         key = find_key(self._current(), given) if given else None
@@ -120,6 +121,41 @@ class Access:
                 next_step="wait, or ask for many entities at once by batchGet",
                 retry_after=wait,
             )
+
+
+def _host(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return next((value for name, value in headers if name == b"host"), b"")
+
+
+@lru_cache(maxsize=64)
+def ensure_local(host: bytes) -> None:
+    """Raise Refused, 403, unless a request names this machine as it names itself.
+
+    A page of somebody else can have its name resolve to this machine, and then ask as its visitor;
+    but it cannot change the name that the browser sends.
+    """
+    name = host.decode("latin-1").lower()
+    bare = (
+        name.partition("]")[0].removeprefix("[") if name.startswith("[") else name.partition(":")[0]
+    )
+    if name and not is_loopback(bare):
+        raise Refused(
+            403,
+            "without API keys a server answers this machine only",
+            found=f"a request to {name[:100]}",
+            expected="one to 127.0.0.1, ::1 or localhost",
+            next_step="sequence-platform keys create NAME, or have the proxy send such a Host",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine by its own name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def given_key(headers: Iterable[tuple[bytes, bytes]]) -> str:

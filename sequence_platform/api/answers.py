@@ -118,25 +118,30 @@ def answer_arrow(answer: Answer, lateness: Lateness, served_at: datetime) -> byt
     return _stream(list(answer.columns), arrays, about)
 
 
-def batch_envelope(
-    answers: Sequence[Answer], lateness: Lateness, served_at: datetime
-) -> dict[str, Any]:
-    """Return what all answers share; ``answers`` has what each has of its own."""
-    about = envelope(answers[0], lateness, served_at)
-    for name in ("entity", "length", "trimmed"):
+def batch_envelope(answer: Answer, lateness: Lateness, served_at: datetime) -> dict[str, Any]:
+    """Return what all answers of a batch share, from any of them."""
+    about = envelope(answer, lateness, served_at)
+    for name in OWN:
         del about[name]
-    about["answers"] = [
-        {"entity": each.entity, "length": each.length, "trimmed": each.trimmed} for each in answers
-    ]
     return about
 
 
-def batch_json(answers: Sequence[Answer], lateness: Lateness, served_at: datetime) -> bytes:
-    """Return answers as JSON, in order."""
-    about = batch_envelope(answers, lateness, served_at)
-    for each, answer in zip(about["answers"], answers, strict=True):
-        each["columns"] = {name: column.to_json() for name, column in answer.columns.items()}
-    return dump(about)
+def own_json(answer: Answer) -> bytes:
+    """Return what an answer of a batch has of its own, columns too, as JSON."""
+    columns = {name: column.to_json() for name, column in answer.columns.items()}
+    return dump({**_own(answer), "columns": columns})
+
+
+def batch_json(about: dict[str, Any], answers: Iterable[bytes]) -> bytes:
+    """Return a batch as JSON, from its envelope and ``own_json`` of each answer."""
+    return dump(about | {"answers": [orjson.Fragment(each) for each in answers]})
+
+
+OWN = ("entity", "length", "trimmed")
+
+
+def _own(answer: Answer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in OWN}
 
 
 def batch_arrow(answers: Sequence[Answer], lateness: Lateness, served_at: datetime) -> bytes:
@@ -153,7 +158,9 @@ def batch_arrow(answers: Sequence[Answer], lateness: Lateness, served_at: dateti
     for name in names:
         parts = [answer.columns[name] for answer in answers]
         arrays.append(concat(parts[0].dtype, parts).to_arrow())
-    return _stream(["entity", *names], arrays, batch_envelope(answers, lateness, served_at))
+    about = batch_envelope(answers[0], lateness, served_at)
+    about["answers"] = [_own(answer) for answer in answers]
+    return _stream(["entity", *names], arrays, about)
 
 
 def _stream(names: Iterable[str], arrays: list[pa.Array], about: Mapping[str, Any]) -> bytes:

@@ -86,7 +86,7 @@ class Application:
     async def _routed(
         self, scope: Scope, receive: Receive, send: Send, told: dict[str, str]
     ) -> None:
-        if scope["method"] == "GET" and scope["path"].startswith(PREFIX):
+        if scope["method"] in {"GET", "HEAD"} and scope["path"].startswith(PREFIX):
             place = place_of(scope.get("raw_path") or scope["path"].encode())
             if place is not None:
                 told["endpoint"] = "get"

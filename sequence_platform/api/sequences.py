@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
@@ -13,7 +15,9 @@ from sequence_platform.api.answers import (
     answer_arrow,
     answer_json,
     batch_arrow,
+    batch_envelope,
     batch_json,
+    own_json,
 )
 from sequence_platform.api.keys import ApiKey
 from sequence_platform.api.negotiation import (
@@ -81,11 +85,10 @@ async def answer_many(
     form = form_of(header(headers, b"accept"))
     deadline = deadline_of(headers)
     asked = service.parser.of_body(sequence, body)
-    answers = await _read_in_turns(service, name, asked, deadline)
+    batch = await _read_in_turns(service, name, asked, deadline, is_json=form != ARROW)
     now = service.clock.now()
-    encode = batch_arrow if form == ARROW else batch_json
-    encoded = encode(answers, service.lateness, now)
-    service.metrics.returned("batch_get", name, sum(answer.length for answer in answers))
+    encoded = batch.encoded(service, now)
+    service.metrics.returned("batch_get", name, batch.events)
     if service.log.is_drawn():
         entities = [entity for entity, _ in asked.each]
         noted: dict[str, object] = {"entities": entities}
@@ -95,19 +98,48 @@ async def answer_many(
     return form, encoded
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Answers as they come; those for JSON are encoded at once, while others wait for their turn.
+
+    Attributes:
+        first: Has what all share.
+    """
+
+    is_json: bool
+    first: Answer | None = None
+    answers: list[Answer] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    events: int = 0
+
+    def add(self, answer: Answer) -> None:
+        self.first = self.first or answer
+        self.events += answer.length
+        if self.is_json:
+            self.texts.append(own_json(answer))
+        else:
+            self.answers.append(answer)
+
+    def encoded(self, service: Service, now: datetime) -> bytes:
+        if not self.is_json:
+            return batch_arrow(self.answers, service.lateness, now)
+        assert self.first is not None  # noqa: S101 - a batch without entities is refused
+        return batch_json(batch_envelope(self.first, service.lateness, now), self.texts)
+
+
 async def _read_in_turns(
-    service: Service, name: str, asked: Asked, deadline: float | None
-) -> list[Answer]:
-    answers = []
+    service: Service, name: str, asked: Asked, deadline: float | None, *, is_json: bool
+) -> _Batch:
+    batch = _Batch(is_json)
     turns = service.reader.read_in_turn(name, asked.each, asked.shared.known_at)
     with closing(turns):
-        for answer in turns:
-            answers.append(answer)
-            if len(answers) % TURN == 0:
+        for number, answer in enumerate(turns, 1):
+            batch.add(answer)
+            if number % TURN == 0:
                 await asyncio.sleep(0)
                 ensure_in_time(deadline)
     ensure_in_time(deadline)
-    return answers
+    return batch
 
 
 class Room:

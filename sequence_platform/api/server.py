@@ -7,7 +7,6 @@ which then run the definitions of now; a worker that dies is replaced.
 
 from __future__ import annotations
 
-import ipaddress
 import multiprocessing
 import socket
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server import Server
 
+from sequence_platform.api.access import is_loopback
 from sequence_platform.api.app import load_application
 from sequence_platform.api.keys import KeyRing
 from sequence_platform.api.service import Options
@@ -126,7 +126,7 @@ def _tell_when_up(address: Address, tell: Callable[[str], None]) -> None:
 
 def ensure_closed(settings: Settings, host: str) -> None:
     """Raise unless there are keys, or only this machine can ask."""
-    if KeyRing.of(settings).is_required or _is_loopback(host):
+    if KeyRing.of(settings).is_required or is_loopback(host):
         return
     raise StateMismatchError(
         "without API keys a server answers this machine only",
@@ -144,15 +144,6 @@ def ensure_pair(address: Address) -> None:
             found="one of them",
             next_step="give both --tls-cert and --tls-key",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager

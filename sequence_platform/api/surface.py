@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,7 +48,7 @@ class Surface:
     def __init__(self, service: Service, room: Room) -> None:
         self._service = service
         self._room = room
-        self._openapi = dump(build_openapi(service.plan))
+        self._openapi = lru_cache(maxsize=64)(self._openapi_of)
 
     def keyed(self, endpoint: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return a handler that only who has a key gets to."""
@@ -74,9 +76,16 @@ class Surface:
         text = await asyncio.to_thread(self._service.metrics.text)
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
-    async def openapi(self, _: Request, __: ApiKey) -> Response:
-        """All addresses, for machines."""
-        return Response(self._openapi, headers={"content-type": JSON.decode()})
+    async def openapi(self, _: Request, key: ApiKey) -> Response:
+        """All addresses that a key opens, for machines."""
+        plan = self._service.plan
+        names = frozenset(name for name in plan.sequences if key.may_read(name))
+        return Response(self._openapi(names), headers={"content-type": JSON.decode()} | NO_STORE)
+
+    def _openapi_of(self, names: frozenset[str]) -> bytes:
+        plan = self._service.plan
+        opened = {name: sequence for name, sequence in plan.sequences.items() if name in names}
+        return dump(build_openapi(replace(plan, sequences=opened)))
 
     async def definitions(self, _: Request, key: ApiKey) -> Response:
         """The sequences that a key opens."""

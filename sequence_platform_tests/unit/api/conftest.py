@@ -27,7 +27,7 @@ class Asker:
 
     application: Application
     served: Served
-    url: str = "http://server"
+    url: str = "http://127.0.0.1:8080"
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, **more: Any

@@ -178,6 +178,37 @@ def test_without_keys_a_server_answers_this_machine_only(tmp_path: Path) -> None
     ensure_closed(settings, "0.0.0.0")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("127.0.0.2", 200),
+        ("[::1]:8080", 200),
+        ("evil.example:8080", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::2]", 403),
+        ("localhost.evil.example", 403),
+    ],
+)
+def test_without_keys_a_page_of_somebody_else_cannot_ask(
+    asker: Asker, host: str, status: int
+) -> None:
+    for path in (PATH, "/", "/v1/definitions"):
+        assert asker.get(path, {"host": host}).status_code == status
+
+
+def test_with_keys_a_server_may_have_any_name(make_asker: MakeAsker) -> None:
+    asker, key = keyed(make_asker)
+    assert asker.get(PATH, bearer(key) | {"host": "sequences.example.com"}).status_code == 200
+
+
+def test_openapi_shows_what_a_key_opens(make_asker: MakeAsker) -> None:
+    asker, key = keyed(make_asker, sequences=("notes",))
+    text = asker.get("/openapi.json", bearer(key)).text
+    assert "/v1/sequences/notes/{entity}" in text
+    assert "feed" not in text
+
+
 def test_tls_needs_both_files(tmp_path: Path) -> None:
     with pytest.raises(StateMismatchError, match="certificate and its key"):
         ensure_pair(Address(certificate=tmp_path / "c.pem"))

@@ -240,3 +240,9 @@ def test_addresses_and_methods_that_there_are_not_are_refused(asker: Asker) -> N
     refused = asker.request("DELETE", PATH)
     assert refused.status_code == 405
     assert "GET" in refused.headers["allow"]
+
+
+def test_head_has_the_headers_of_get(asker: Asker) -> None:
+    got, told = asker.get(PATH), asker.request("HEAD", PATH)
+    assert told.status_code == 200
+    assert told.headers["content-length"] == got.headers["content-length"]
