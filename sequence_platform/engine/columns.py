@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -58,6 +59,7 @@ def fixed_width(dtype: pl.DataType) -> np.dtype[Any] | None:
     return None if code is None else np.dtype(code)
 
 
+@lru_cache(maxsize=1024)
 def arrow_type(dtype: pl.DataType) -> pa.DataType:
     """Return the Arrow type in which a column is stored and sent."""
     return pl.Series(dtype=dtype).to_arrow(compat_level=OLDEST).type

@@ -425,15 +425,8 @@ def _by_frames(  # noqa: PLR0913, PLR0917 - as read_point
     whole = replace(sequence, late=())
     rows = {}
     for each in found:
-        current = pl.concat(_resolved(each, entity))
-        for name, allowed in where.items():
-            is_allowed = (
-                pl.col(name).is_in(allowed.implode())
-                if name in each.event.schema
-                else pl.lit(value=False)
-            )
-            current = current.filter(is_allowed)
-        rows[each.event.name] = current
+        current = current_rows(each.event, candidate_rows(each, entity), removal_rows(each, entity))
+        rows[each.event.name] = current.filter(*are_allowed(each.event, where))
     assembled = assemble(whole, rows, as_of)
     if assembled.is_empty():
         none = {name: Column.nulls(_type_of(sequence, name), 0) for name in columns}
@@ -442,14 +435,38 @@ def _by_frames(  # noqa: PLR0913, PLR0917 - as read_point
     return Point(assembled["length"].item(), row, assembled["trimmed"].item())
 
 
-def _resolved(found: Candidates, entity: object) -> Iterator[pl.DataFrame]:
-    """Yield winning rows as the lake will hold them: per day, or over all days if they correct."""
+def are_allowed(event: EventPlan, where: Where) -> Iterator[pl.Expr]:
+    """Yield a condition a filter: an event without the column does not meet it."""
+    for name, allowed in where.items():
+        yield (
+            pl.col(name).is_in(allowed.implode()) if name in event.schema else pl.lit(value=False)
+        )
+
+
+def candidate_rows(found: Candidates, entity: object) -> pl.DataFrame:
+    """Return settled rows and then fresh ones, in the event type's schema."""
     event = found.event
     parts = [_frame(event, rows, entity) for rows in (found.settled, found.fresh) if rows]
-    rows = pl.concat([pl.DataFrame(schema=event.schema), *parts])
-    schema = {name: event.schema[name] for name in ENVELOPE} | {"rule": pl.String()}
+    return pl.concat([pl.DataFrame(schema=event.schema), *parts])
+
+
+def removal_rows(found: Candidates, entity: object) -> pl.DataFrame:
+    """Return ENVELOPE and rule of deletions and rejected rows."""
+    types = found.event.schema
+    schema = {name: types[name] for name in ENVELOPE} | {"rule": pl.String()}
     removed = [pl.DataFrame(schema=schema), *(each.read() for each in found.removals)]
-    rejected = pl.concat(removed).filter(pl.col("entity") == pl.lit(entity, schema["entity"]))
+    return pl.concat(removed).filter(pl.col("entity") == pl.lit(entity, schema["entity"]))
+
+
+def current_rows(event: EventPlan, rows: pl.DataFrame, removals: pl.DataFrame) -> pl.DataFrame:
+    """Return winning rows as the lake will hold them; columns beside the schema stay with them."""
+    return pl.concat(_resolved(event, rows, removals))
+
+
+def _resolved(
+    event: EventPlan, rows: pl.DataFrame, rejected: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Yield winning rows: per day, or over all days if the event type corrects."""
     if event.corrects:
         yield resolve(event, rows, rejected).rows
         return
