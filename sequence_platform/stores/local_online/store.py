@@ -208,7 +208,7 @@ class LocalOnlineStore:
             for each in days
             if each.day not in known or known[each.day].content_hash != each.version.content_hash
         ]
-        written = [self._write(event, each.rows, each.removals, [each]) for each in changed]
+        written = [self._write(event, changed)] if changed else []
         replaced = {each.day for each in changed}
         moved = {each.day: each.version for each in days if each.day not in replaced}
 
@@ -395,11 +395,11 @@ class LocalOnlineStore:
         name = uuid4().hex
         return name, self._segments(event) / name
 
-    def _write(
-        self, event: EventPlan, rows: pl.DataFrame, removals: pl.DataFrame, days: Sequence[DayRows]
-    ) -> Segment:
+    def _write(self, event: EventPlan, days: Sequence[DayRows]) -> Segment:
+        rows = pl.concat([each.rows for each in days])
+        removals = pl.concat([each.removals for each in days])
         name, folder = self._new_folder(event)
-        written = write_segment(folder, rows, removals)
+        written = write_segment(folder, rows if len(days) == 1 else rows.sort(KEY_ORDER), removals)
         versions = {each.day: each.version for each in days}
         return Segment(name, versions, len(versions), written.rows, written.bytes, written.checksum)
 
