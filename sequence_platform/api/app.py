@@ -6,8 +6,13 @@ Whatever fails is answered in one form, and counted.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from time import perf_counter
 
 from starlette.exceptions import HTTPException
@@ -128,8 +133,21 @@ def _of_starlette(error: HTTPException) -> Refused:
 
 def load_application(settings: Settings, options: Options) -> Application:
     """Open everything and return the application: what a worker process starts with."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
     with ExitStack() as stack:
         service = stack.enter_context(open_service(settings, options))
         with suppress(SequencePlatformError):  # /readyz says it
             service.reader.freshness()  # maps all segments: no request has to wait for it
         return Application(service, stack.pop_all().close)
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """End this worker once the process that started it is gone.
+
+    If that one was killed, nobody else would ever end it: it would go on answering on a port that
+    the next server cannot take.
+    """
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

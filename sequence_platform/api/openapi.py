@@ -141,7 +141,9 @@ def _batch_get(sequence: SequencePlan) -> Json:
         "required": ["entities"],
         "additionalProperties": False,
         "properties": fields,
-        "examples": [{"entities": [_entity(sequence)], "limit": 20}],
+        "examples": [
+            {"entities": [_entity(sequence)], "limit": min(20, sequence.definition.max_length)}
+        ],
     }
     timeout = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
     return {

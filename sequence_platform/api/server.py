@@ -32,8 +32,11 @@ from sequence_platform.errors import StateMismatchError, StoreError
 from sequence_platform.settings import Settings, share_metrics
 from sequence_platform.wiring import open_online
 
-KILL_SECONDS = 60
-"""A worker that has not ended so long after SIGTERM is killed."""
+KILL_SECONDS = 25
+"""A worker that has not ended so long after SIGTERM is killed, before a supervisor kills all.
+
+One that is told to end while it starts may miss it.
+"""
 BACKLOG = 2048
 
 

@@ -80,9 +80,10 @@ def serving(settings: Settings, *arguments: str, workers: int = 2) -> Iterator[H
         children = psutil.Process(process.pid).children(recursive=True) if _lives(process) else []
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         for child in children:
             if child.is_running():
                 child.kill()

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -237,7 +238,7 @@ def test_what_is_being_answered_is_answered_before_the_end(served: Served) -> No
             thread.start()
         told.wait()
         wait_until(lambda: len(done) > 10, "answers")
-        time.sleep(0.3)
+        assert not long
         ended = time.monotonic()
         server.signal(signal.SIGTERM)
         for thread in threads:
@@ -262,6 +263,25 @@ def test_a_killed_worker_is_replaced(served: Served) -> None:
         with Client(server.url, attempts=10) as client:
             for _ in range(10):
                 assert client.sequences.get("feed", 7, as_of=NOW).frame.height == 5
+
+
+def test_workers_end_with_a_server_that_was_killed(served: Served) -> None:
+    with serving(served.settings) as server:
+        wait_until(lambda: len(server.workers()) == 2, "two workers")
+        workers = server.workers()
+        assert httpx.get(f"{server.url}/healthz").is_success
+        server.process.kill()
+        server.wait()
+        wait_until(lambda: not any(map(lives, workers)), "the end of the workers")
+        with serving(served.settings, "--port", server.url.rpartition(":")[2]) as next_one:
+            assert httpx.get(f"{next_one.url}/healthz").is_success
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_hup_takes_the_definitions_of_now(served: Served) -> None:

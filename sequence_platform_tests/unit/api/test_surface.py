@@ -46,6 +46,26 @@ def test_openapi_names_every_sequence_and_column(asker: Asker) -> None:
     assert schema["pin"]["items"]["type"] == ["integer", "null"]
 
 
+def test_answers_and_errors_are_as_openapi_says(asker: Asker) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    document = asker.get("/openapi.json").json()
+
+    def ensure_is(name: str, value: object) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(value)
+
+    columns = "event_type,event_time,event_id,pin,score,board,vector,gap_s,age_s,is_shown"
+    ensure_is("Feed", asker.get(f"/v1/sequences/feed/7?columns={columns}").json())
+    ensure_is("Feed", asker.get("/v1/sequences/feed/99").json())
+    ensure_is("Notes", asker.get("/v1/sequences/notes/max").json())
+    ensure_is("Error", asker.get("/v1/sequences/feed/x").json())
+    post = document["paths"]["/v1/sequences/feed:batchGet"]["post"]
+    body = post["requestBody"]["content"]["application/json"]["schema"]
+    (example,) = body["examples"]
+    jsonschema.Draft202012Validator(body).validate(example)
+    assert asker.batch(example).is_success
+
+
 def test_a_worker_lives_before_it_is_ready(make_asker: MakeAsker) -> None:
     asker = make_asker(ready_lag_seconds=30)
     assert asker.get("/healthz").json() == {"alive": True}
