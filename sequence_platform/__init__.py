@@ -1,8 +1,8 @@
 """User sequences for ranking and retrieval models: one definition, many runtimes.
 
 ``from sequence_platform import EventType, Enrichment, Sequence`` is what a definition needs;
-``connect`` and ``read_sequences`` are what a notebook needs. Importing this loads no vendor but
-Polars.
+``connect`` and ``read_sequences`` are what a notebook needs; ``Client`` and ``AsyncClient`` ask a
+server. Importing this loads no vendor but Polars.
 """
 
 from typing import TYPE_CHECKING
@@ -20,9 +20,12 @@ from sequence_platform.definition import (
 )
 
 if TYPE_CHECKING:
+    from sequence_platform.client import AsyncClient, Client
     from sequence_platform.notebook import connect, read_sequences
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "Dedupe",
     "Enrichment",
     "EventType",
@@ -42,5 +45,9 @@ def __getattr__(name: str) -> object:
         from sequence_platform import notebook  # noqa: PLC0415 - DuckDB is loaded only for those who read
 
         return getattr(notebook, name)
+    if name in {"AsyncClient", "Client"}:
+        from sequence_platform import client  # noqa: PLC0415 - likewise, httpx and Arrow
+
+        return getattr(client, name)
     msg = f"module 'sequence_platform' has no attribute '{name}'"
     raise AttributeError(msg)

@@ -51,15 +51,19 @@ class SequencePlatformError(Exception):
         self.expected = expected
         self.next_step = next_step
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is known beside ``what``, bounded, in the order of a message."""
+        facts = {
+            "where": self.where,
+            "found": self.found,
+            "expected": self.expected,
+            "next": self.next_step,
+        }
+        return {label: _bounded(text) for label, text in facts.items() if text}
+
     def __str__(self) -> str:
-        facts = (
-            ("where", self.where),
-            ("found", self.found),
-            ("expected", self.expected),
-            ("next", self.next_step),
-        )
-        lines = [self.what, *(f"  {label}: {_bounded(text)}" for label, text in facts if text)]
-        return "\n".join(lines)
+        return "\n".join([self.what, *(f"  {label}: {text}" for label, text in self.facts.items())])
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, dict(self.__dict__)))

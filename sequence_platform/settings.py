@@ -14,6 +14,14 @@ def _cache() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "sequence-platform"
 
 
+def share_metrics(folder: Path) -> None:
+    """Let the processes that this one starts count in files of one folder.
+
+    prometheus_client asks nothing but the environment, and only while it is imported.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 class Settings(BaseSettings):
     """Where things are and how much of the machine to use; each field is an environment variable.
 
@@ -62,6 +70,19 @@ class Settings(BaseSettings):
     )
     online_tail_mb: int = Field(
         16_384, ge=64, description="Room for streamed rows that no segment covers yet."
+    )
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="API keys, hashed: a JSON list as in keys.json in home, and instead of it.",
+    )
+    ready_lag_seconds: float = Field(
+        300.0, gt=0, description="A server whose stream is further behind says it is not ready."
+    )
+    serve_in_flight: int = Field(
+        64, ge=1, description="Requests that one worker of a server answers at once."
+    )
+    serve_body_bytes: int = Field(
+        1_000_000, ge=1_000, description="Longest body that a server reads."
     )
     cache: Path = Field(
         default_factory=_cache,

@@ -13,11 +13,14 @@ from sequence_platform.cli.console import open_console
 from sequence_platform.cli.demo_stream import stream_live
 from sequence_platform.cli.dev_commands import running_kafka
 from sequence_platform.cli.lake_commands import run_backfill
+from sequence_platform.cli.online_commands import run_publish
 from sequence_platform.cli.progress import counting
 from sequence_platform.cli.tables import sequence_table
 from sequence_platform.demo.shop_events import generate_shop
+from sequence_platform.demo.shop_live import TOPICS
 from sequence_platform.notebook import connect, read_sequences
 from sequence_platform.settings import Settings
+from sequence_platform.wiring import open_online, open_platform
 
 SEQUENCES = ("shop_activity", "purchase_intent")
 SHOWN = ["event_time", "event_type", "product_id", "category", "query", "amount", "gap_s"]
@@ -27,6 +30,7 @@ COMMAND = ".venv/bin/sequence-platform"
 NEXT = (
     ("make ui", "the Dagster UI on these tables: lineage, partitions, backfills"),
     ("make notebook", "the notebook that reads them with SQL and Polars"),
+    ("{command} serve", "the API, and a page for people, at http://127.0.0.1:8080"),
     ("{command} status", "what is built, what is stale, what could not be used"),
     ("{command} show shop_activity {entity}", "the sequence of this user"),
     ("{command} explain shop_activity", "what the definition compiles to"),
@@ -79,6 +83,8 @@ def demo(
         made.first_day,
         made.last_day,
     )
+    with open_platform(settings) as platform, open_online(settings) as store:
+        run_publish(console, platform, store, [platform.plan.events[name] for name in TOPICS])
     entity = _user(settings, "list_contains(event_type, 'purchase')")
     shown = read_sequences(SEQUENCES[0], entities=[entity], columns=SHOWN, settings=settings)
     console.print(sequence_table(shown, limit=12))

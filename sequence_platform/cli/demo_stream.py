@@ -15,21 +15,28 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sequence_platform.cli.demo_serve import serving, show_served
 from sequence_platform.clock import Clock, SystemClock
 from sequence_platform.demo.shop_live import TOPICS, LiveShop
 from sequence_platform.notebook import read_sequences
 from sequence_platform.plan.plan import EventPlan
-from sequence_platform.plan.tables import raw_table
-from sequence_platform.ports import EventLog, Lake
+from sequence_platform.ports import EventLog
+from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.streaming import (
     LakeStream,
-    Pace,
+    Sink,
     StreamReport,
-    StreamWorker,
     resume,
+    run_side_by_side,
 )
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import open_log, open_log_writer, open_platform
+from sequence_platform.wiring import (
+    open_log,
+    open_log_writer,
+    open_online,
+    open_platform,
+    open_workers,
+)
 
 PARTITIONS = 2
 EVENTS_A_SECOND = 300
@@ -100,6 +107,8 @@ def stream_live(
         for topic in TOPICS.values():
             writer.create_topic(topic, PARTITIONS)
         stack.enter_context(_streaming(settings, seen, clock))
+        url = stack.enter_context(serving())
+        console.print(f"the API is up at {url}; the page for people is at {url}/")
         events = shop.events()
         began = shown = time.monotonic()
         seen.length = _length(settings, entity, clock)
@@ -116,6 +125,7 @@ def stream_live(
                     shown = time.monotonic()
                     live.update(seen.table(entity, seconds - passed), refresh=True)
                 time.sleep(0.1)
+        show_served(console, url, writer, shop, clock)
     seen.length = _length(settings, entity, clock)
     console.print(seen.table(entity, 0))
     p50, p99 = np.percentile(seen.ages, [50, 99]) if seen.ages else (0.0, 0.0)
@@ -136,16 +146,21 @@ def _streaming(settings: Settings, seen: _Seen, clock: Clock) -> Iterator[None]:
 
     def work() -> None:
         try:
-            with open_platform(settings) as platform, open_log(settings) as log:
+            with (
+                open_platform(settings) as platform,
+                open_log(settings) as log,
+                open_online(settings) as store,
+            ):
                 events = [platform.plan.events[name] for name in TOPICS]
+                lake = LakeStream(platform.lake, clock)
                 for event in events:
-                    _begin_anew(platform.lake, log, event, clock)
-                pace = Pace(flush_seconds=FLUSH_SECONDS, poll_seconds=0.1, look_seconds=1.0)
-                worker = StreamWorker(
-                    log, LakeStream(platform.lake, clock), events, clock, pace=pace, tell=seen.tell
+                    _begin_anew(lake, store, log, event, clock)
+                opened = open_workers(
+                    platform, events, {"lake": seen.tell}, flush_seconds=FLUSH_SECONDS
                 )
-                worker.run(stop)
-                worker.run(threading.Event(), until_caught_up=True)
+                with opened as workers:
+                    run_side_by_side(workers, stop)
+                    run_side_by_side(workers, threading.Event(), until_caught_up=True)
         except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
             failures.append(error)
 
@@ -160,11 +175,14 @@ def _streaming(settings: Settings, seen: _Seen, clock: Clock) -> Iterator[None]:
         raise failures[0]
 
 
-def _begin_anew(lake: Lake, log: EventLog, event: EventPlan, clock: Clock) -> None:
+def _begin_anew(
+    lake: Sink, store: OnlineStore, log: EventLog, event: EventPlan, clock: Clock
+) -> None:
     """Read a log from its start that is another one than in an earlier demo."""
-    known = set(lake.offsets(raw_table(event))["identity"])
+    known = set(lake.offsets(event)["identity"]) | set(store.offsets(event)["identity"])
     if known - {log.identity(TOPICS[event.name])}:
-        resume(LakeStream(lake, clock), log, event, "earliest", clock)
+        moves = resume(lake, log, event, "earliest", clock)
+        store.reset_offsets(event, moves.values(), clock.now())
 
 
 def _length(settings: Settings, entity: int, clock: Clock) -> int:

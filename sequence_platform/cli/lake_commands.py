@@ -194,6 +194,8 @@ def settings(settings: Settings) -> None:
         match name:
             case "databases" | "kafka":
                 value = dict.fromkeys(value, "...")
+            case "api_keys":
+                value = value or ""  # stars
             case "catalog":
                 value = settings.catalog_url.split("@")[-1]
             case "data_path":

@@ -11,6 +11,7 @@ from sequence_platform.cli.demo import demo
 from sequence_platform.cli.dev_commands import dev
 from sequence_platform.cli.lake_commands import backfill, maintain, settings, show, status
 from sequence_platform.cli.online_commands import online
+from sequence_platform.cli.serve_commands import keys, serve
 from sequence_platform.cli.stream_commands import dead_letters, stream
 from sequence_platform.errors import SequencePlatformError
 from sequence_platform.settings import Settings
@@ -53,6 +54,8 @@ for command in (
     stream,
     dead_letters,
     online,
+    serve,
+    keys,
     maintain,
     settings,
     demo,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import click
+from rich.console import Console
 from rich.table import Table
 
 from sequence_platform.catalog import load_plan
@@ -12,14 +14,16 @@ from sequence_platform.cli.console import open_console
 from sequence_platform.cli.progress import counting
 from sequence_platform.errors import UnknownNameError, nearest
 from sequence_platform.plan.plan import EventPlan, Plan
+from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.segments import (
     collect,
     confirm_days,
-    publish_day,
+    in_segments,
+    publish_days,
     unpublished_days,
 )
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import open_online, open_platform
+from sequence_platform.wiring import Platform, open_online, open_platform
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -38,24 +42,39 @@ def publish_(
     settings: Settings, event_types: tuple[str, ...], start: datetime | None, end: datetime | None
 ) -> None:
     """Publish days of the lake that the online store does not hold as the lake does."""
-    console = open_console()
     with open_platform(settings) as platform, open_online(settings) as store:
-        lake, clock = platform.lake, platform.clock
-        wanted = [
-            (event, day)
-            for event in _chosen(platform.plan, event_types)
-            for day in unpublished_days(lake, store, event)
-            if _is_within(day, start, end)
+        events = _chosen(platform.plan, event_types)
+        run_publish(open_console(), platform, store, events, start, end)
+
+
+def run_publish(
+    console: Console,
+    platform: Platform,
+    store: OnlineStore,
+    events: Sequence[EventPlan],
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> None:
+    """Publish days that changed, with a progress bar, and say how much it was."""
+    lake, clock = platform.lake, platform.clock
+    wanted = {
+        event.name: [
+            day for day in unpublished_days(lake, store, event) if _is_within(day, start, end)
         ]
-        rows = 0
-        with counting(console, "publishing") as progress:
-            for done, (event, day) in enumerate(wanted, start=1):
-                published = publish_day(lake, store, event, day, clock)
-                rows += published.rows
-                progress(done, len(wanted), f"{event.name} {day}: {published.rows:,} rows")
-        for event in _chosen(platform.plan, event_types):
+        for event in events
+    }
+    total, done, rows = sum(map(len, wanted.values())), 0, 0
+    began = clock.now()
+    with counting(console, "publishing") as progress:
+        for event in events:
+            for days in in_segments(lake, event, wanted[event.name]):
+                published = publish_days(lake, store, event, days, clock)
+                done, new = done + len(days), sum(each.rows for each in published)
+                rows += new
+                progress(done, total, f"{event.name} to {days[-1]}: {new:,} rows")
             confirm_days(lake, store, event, clock)
-    console.print(f"published {len(wanted)} days, {rows:,} rows")
+    seconds = (clock.now() - began).total_seconds()
+    console.print(f"published {total} days to the online store, {rows:,} rows, in {seconds:.1f} s")
 
 
 @online.command("status")

@@ -100,6 +100,14 @@ class LiveShop:
                 made[name].append(value[: len(value) // 2])
         return made
 
+    def view(self, now: datetime) -> tuple[str, bytes]:
+        """Return id and message of a product that the watched user views at this moment."""
+        row = dict(self.rows["product_view"][0])
+        name = f"{self.label}-watched-{now:%H%M%S%f}"
+        row |= {"user_id": self.watched, IDS["product_view"]: name, "received_at": _text(now)}
+        row[TIMES["product_view"]] = int(now.timestamp() * 1000)
+        return name, json.dumps(row, default=str).encode()
+
 
 def _text(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

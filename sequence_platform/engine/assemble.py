@@ -6,6 +6,7 @@ Only keys are ordered and trimmed; columns are gathered once, for the events tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -46,14 +47,7 @@ def assemble(
     Guarantees:
         Does not depend on the order of rows or on repeats. Equals the oracle (properties/).
     """
-    current = {
-        event.name: unique_rows(
-            _within(rows[event.name], as_of - sequence.lookback, as_of), event.payload
-        )
-        for event in sequence.events
-        if event.name in rows
-    }
-    return assemble_current(sequence, current, as_of)
+    return assemble_current(sequence, unique_within(sequence, rows, as_of), as_of)
 
 
 def assemble_current(
@@ -63,11 +57,45 @@ def assemble_current(
 
     What decides between copies, arrival_time and revision, need not be among their columns.
     """
+    found = merge_and_trim(sequence, current)
+    trim, runs = found.trim, found.runs
+    flat = _gather(sequence, found.ordered[trim.kept], current)
+    return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """The events of all event types in sequence order, and what trimming says of each.
+
+    Attributes:
+        ordered: entity, event_time, ``type`` (the event type's number), event_id and ``row`` (in
+            its frame), in sequence order.
+        runs: The entity of each, as a number that does not fall.
+    """
+
+    ordered: pl.DataFrame
+    runs: Ints
+    trim: Trim
+
+
+def merge_and_trim(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> Merged:
+    """Return in which order events come and which of them stay; arguments as assemble_current."""
     ordered = _ordered(sequence, current)
     runs = ordered["entity"].rle_id().cast(pl.Int64).to_numpy()
-    trim = _trim(sequence, ordered, current, runs)
-    flat = _gather(sequence, ordered[trim.kept], current)
-    return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
+    return Merged(ordered, runs, _trim(sequence, ordered, current, runs))
+
+
+def unique_within(
+    sequence: SequencePlan, rows: Mapping[str, pl.DataFrame], as_of: datetime
+) -> dict[str, pl.DataFrame]:
+    """Return the rows that count as of a time, one a key; arguments as ``assemble``."""
+    return {
+        event.name: unique_rows(
+            _within(rows[event.name], as_of - sequence.lookback, as_of), event.payload
+        )
+        for event in sequence.events
+        if event.name in rows
+    }
 
 
 def _within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
@@ -205,7 +233,7 @@ def _cut_by_entity(trim: Trim, runs: Ints) -> dict[str, Ints]:
     entities = int(runs[-1]) + 1 if len(runs) else 0
     none = np.zeros(entities, dtype=np.int64)
     return {
-        field.name: np.bincount(trim.cut[field.name], minlength=entities)
+        field.name: np.bincount(runs[trim.cut[field.name]], minlength=entities)
         if field.name in trim.cut
         else none
         for field in TRIMMED.fields

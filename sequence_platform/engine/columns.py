@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -58,6 +59,7 @@ def fixed_width(dtype: pl.DataType) -> np.dtype[Any] | None:
     return None if code is None else np.dtype(code)
 
 
+@lru_cache(maxsize=1024)
 def arrow_type(dtype: pl.DataType) -> pa.DataType:
     """Return the Arrow type in which a column is stored and sent."""
     return pl.Series(dtype=dtype).to_arrow(compat_level=OLDEST).type
@@ -177,7 +179,7 @@ def concat(dtype: pl.DataType, parts: Sequence[Column]) -> Column:
     if not parts:
         return Column.nulls(dtype, 0)
     arrays = [part.values for part in parts]
-    if not all(isinstance(values, np.ndarray) for values in arrays):
+    if not all(type(values) is np.ndarray for values in arrays):
         return Column(dtype, pa.concat_arrays([part.to_arrow() for part in parts]))
     valid = None
     if any(part.valid is not None for part in parts):

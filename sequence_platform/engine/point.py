@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -125,11 +126,12 @@ def narrowed(
     return replace(sequence, definition=policy, lookback=lookback, events=events)
 
 
-def hash_ids(ids: pl.Series) -> Hashes:
-    """Return a number per event id; different ids seldom have the same.
+HASHER = "polars " + ".".join(pl.__version__.split(".")[:2])
+"""Who hashes ids; another version may do it differently: see ``Candidates.is_hashed``."""
 
-    Polars promises it within one version only: see ``Candidates.is_hashed``.
-    """
+
+def hash_ids(ids: pl.Series) -> Hashes:
+    """Return a number per event id; different ids seldom have the same."""
     return ids.hash(seed=7).to_numpy()
 
 
@@ -250,30 +252,27 @@ def _by_keys(
     if not pieces:
         return Point(0, {name: Column.nulls(_type_of(sequence, name), 0) for name in columns}, _CUT)
     times = pieces[0].time_us if len(pieces) == 1 else np.concatenate([p.time_us for p in pieces])
-    order = None
-    if len(pieces) > 1:
-        lengths = [piece.stop - piece.start for piece in pieces]
-        order = _order(times, types, lengths)
-        if order is None:
-            return None
     total = len(times)
+    order = _order(times, types, [piece.stop - piece.start for piece in pieces])
+    if order is None:
+        return None
     policy = sequence.definition
     if policy.sessions is None and policy.dedupe is None and not policy.quotas:
         cut = max(0, total - policy.max_length)
-        kept = slice(cut, total) if order is None else order[cut:]
+        kept = slice(cut, total) if isinstance(order, slice) else order[cut:]
         trimmed = {**_CUT, "max_length": cut}
     else:
-        order = np.arange(total) if order is None else order
+        at_all = np.arange(total) if isinstance(order, slice) else order
         lengths = [piece.stop - piece.start for piece in pieces]
         codes = np.repeat(np.asarray(types, dtype=np.int64), lengths)
         trim = trim_events(
             sequence,
             np.zeros(total, dtype=np.int64),
-            times[order],
-            codes[order],
-            lambda at: _dedupe_keys(sequence, pieces, codes, order, at),
+            times[at_all],
+            codes[at_all],
+            lambda at: _dedupe_keys(sequence, pieces, codes, at_all[at]),
         )
-        kept = order[trim.kept]
+        kept = at_all[trim.kept]
         trimmed = {**_CUT, **{rule: len(cut) for rule, cut in trim.cut.items()}}
     return _gathered(sequence, pieces, kept, columns, trimmed)
 
@@ -294,12 +293,12 @@ def _pieces(found: Sequence[Candidates], span: _Span) -> tuple[list[_Piece], lis
     return pieces, types
 
 
-def _order(times: Ints, types: list[int], lengths: list[int]) -> Ints | None:
+def _order(times: Ints, types: list[int], lengths: list[int]) -> slice | Ints | None:
     """Return the order of events by (time, type), or None where it takes ids to tell."""
-    ends = np.cumsum(lengths)
     # Fresh rows mostly follow settled ones: then nothing has to move.
-    if all(times[end] > times[end - 1] for end in ends[:-1].tolist()):
-        return np.arange(int(ends[-1]))
+    ends = list(accumulate(lengths))
+    if all(times[end] > times[end - 1] for end in ends[:-1]):
+        return slice(0, ends[-1])
     piece = np.repeat(np.arange(len(lengths)), lengths)
     codes = np.asarray(types)[piece]
     order = np.lexsort((codes, times))
@@ -312,10 +311,9 @@ def _order(times: Ints, types: list[int], lengths: list[int]) -> Ints | None:
 
 
 def _dedupe_keys(
-    sequence: SequencePlan, pieces: Sequence[_Piece], codes: Ints, order: Ints, at: Ints
+    sequence: SequencePlan, pieces: Sequence[_Piece], codes: Ints, picked: Ints
 ) -> Ints:
     """Return the dedupe key of each event: ``trim_events``."""
-    picked = order[at]
     keys = np.zeros(len(picked), dtype=np.int64)
     is_null = np.zeros(len(picked), dtype=np.bool_)
     for name in dedupe_columns(sequence):
@@ -354,13 +352,13 @@ def _gathered(
 
 def _covering(pieces: Sequence[_Piece], kept: slice | Ints) -> tuple[list[_Piece], Ints | None]:
     """Return the least range of each piece that holds what is kept, and its positions in them."""
-    ends = np.cumsum([piece.stop - piece.start for piece in pieces]).tolist()
+    ends = list(accumulate(piece.stop - piece.start for piece in pieces))
     near, base = [], 0
     if isinstance(kept, slice):
         for piece, end in zip(pieces, ends, strict=True):
             if end > kept.start:
                 skipped = max(0, kept.start - base)
-                near.append(replace(piece, start=piece.start + skipped))
+                near.append(replace(piece, start=piece.start + skipped) if skipped else piece)
             base = end
         return near, None
     moved, shift = kept.copy(), 0
@@ -429,15 +427,8 @@ def _by_frames(  # noqa: PLR0913, PLR0917 - as read_point
     whole = replace(sequence, late=())
     rows = {}
     for each in found:
-        current = pl.concat(_resolved(each, entity))
-        for name, allowed in where.items():
-            is_allowed = (
-                pl.col(name).is_in(allowed.implode())
-                if name in each.event.schema
-                else pl.lit(value=False)
-            )
-            current = current.filter(is_allowed)
-        rows[each.event.name] = current
+        current = current_rows(each.event, candidate_rows(each, entity), removal_rows(each, entity))
+        rows[each.event.name] = current.filter(*are_allowed(each.event, where))
     assembled = assemble(whole, rows, as_of)
     if assembled.is_empty():
         none = {name: Column.nulls(_type_of(sequence, name), 0) for name in columns}
@@ -446,14 +437,38 @@ def _by_frames(  # noqa: PLR0913, PLR0917 - as read_point
     return Point(assembled["length"].item(), row, assembled["trimmed"].item())
 
 
-def _resolved(found: Candidates, entity: object) -> Iterator[pl.DataFrame]:
-    """Yield winning rows as the lake will hold them: per day, or over all days if they correct."""
+def are_allowed(event: EventPlan, where: Where) -> Iterator[pl.Expr]:
+    """Yield a condition a filter: an event without the column does not meet it."""
+    for name, allowed in where.items():
+        yield (
+            pl.col(name).is_in(allowed.implode()) if name in event.schema else pl.lit(value=False)
+        )
+
+
+def candidate_rows(found: Candidates, entity: object) -> pl.DataFrame:
+    """Return settled rows and then fresh ones, in the event type's schema."""
     event = found.event
     parts = [_frame(event, rows, entity) for rows in (found.settled, found.fresh) if rows]
-    rows = pl.concat([pl.DataFrame(schema=event.schema), *parts])
-    schema = {name: event.schema[name] for name in ENVELOPE} | {"rule": pl.String()}
+    return pl.concat([pl.DataFrame(schema=event.schema), *parts])
+
+
+def removal_rows(found: Candidates, entity: object) -> pl.DataFrame:
+    """Return ENVELOPE and rule of deletions and rejected rows."""
+    types = found.event.schema
+    schema = {name: types[name] for name in ENVELOPE} | {"rule": pl.String()}
     removed = [pl.DataFrame(schema=schema), *(each.read() for each in found.removals)]
-    rejected = pl.concat(removed).filter(pl.col("entity") == pl.lit(entity, schema["entity"]))
+    return pl.concat(removed).filter(pl.col("entity") == pl.lit(entity, schema["entity"]))
+
+
+def current_rows(event: EventPlan, rows: pl.DataFrame, removals: pl.DataFrame) -> pl.DataFrame:
+    """Return winning rows as the lake will hold them; columns beside the schema stay with them."""
+    return pl.concat(_resolved(event, rows, removals))
+
+
+def _resolved(
+    event: EventPlan, rows: pl.DataFrame, rejected: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Yield winning rows: per day, or over all days if the event type corrects."""
     if event.corrects:
         yield resolve(event, rows, rejected).rows
         return

@@ -73,15 +73,15 @@ class Trim:
 
     Attributes:
         kept: Positions in the original sequence of the events still there.
-        cut: By rule, the entities (as in ``runs``) of the events it cut.
+        cut: By rule, positions in the original sequence of the events it cut.
     """
 
     kept: Ints
     cut: dict[str, Ints]
 
-    def apply(self, rule: str, runs: Ints, mask: Mask) -> None:
-        """Take over a rule's verdict on the events still there; ``runs`` is of all events."""
-        self.cut[rule] = runs[self.kept[~mask]]
+    def apply(self, rule: str, mask: Mask) -> None:
+        """Take over a rule's verdict on the events still there."""
+        self.cut[rule] = self.kept[~mask]
         self.kept = self.kept[mask]
 
 
@@ -106,15 +106,15 @@ def trim_events(
     trim = Trim(np.arange(len(runs)), {})
     if policy.sessions is not None:
         mask = keep_sessions(runs, time_us, policy.sessions.gap, policy.sessions.keep)
-        trim.apply("sessions", runs, mask)
+        trim.apply("sessions", mask)
     if policy.dedupe is not None:
         left = (runs[trim.kept], time_us[trim.kept], dedupe_keys(trim.kept))
-        trim.apply("dedupe", runs, _deduped(policy.dedupe, *left))
+        trim.apply("dedupe", _deduped(policy.dedupe, *left))
     if policy.quotas:
         numbers = {event.name: number for number, event in enumerate(sequence.events)}
         quotas = {numbers[name]: quota for name, quota in policy.quotas.items() if name in numbers}
-        trim.apply("quotas", runs, keep_quotas(runs[trim.kept], types[trim.kept], quotas))
-    trim.apply("max_length", runs, keep_newest(runs[trim.kept], policy.max_length))
+        trim.apply("quotas", keep_quotas(runs[trim.kept], types[trim.kept], quotas))
+    trim.apply("max_length", keep_newest(runs[trim.kept], policy.max_length))
     return trim
 
 

@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from sequence_platform.engine.columns import OLDEST, Column, Values, arrow_type, fixed_width
+from sequence_platform.engine.point import HASHER
 
 LENGTH = struct.Struct("<I")
 NULL = 0xFFFF_FFFF
@@ -35,6 +36,7 @@ class Layout:
     def __init__(self, schema: pl.Schema, *, is_loose: bool = False) -> None:
         self.schema = schema
         self.is_loose = is_loose
+        self.is_hashed = True
         widths = {
             name: None if is_loose and isinstance(dtype, pl.Array) else fixed_width(dtype)
             for name, dtype in schema.items()
@@ -42,6 +44,7 @@ class Layout:
         self._fixed = [name for name, width in widths.items() if width is not None]
         self._text = [name for name, dtype in schema.items() if dtype in {pl.String, pl.Binary}]
         self._other = [name for name in schema if name not in {*self._fixed, *self._text}]
+        self._positions = {name: at for at, name in enumerate(self._fixed)}
         fields = [("__held", "?", (max(1, len(self._fixed)),))]
         self._dtype = np.dtype([*fields, *((name, widths[name]) for name in self._fixed)])
 
@@ -82,7 +85,7 @@ class Layout:
         """Return the layout as text; equal layouts have equal texts."""
         types = pa.schema([pa.field(name, arrow_type(t)) for name, t in self.schema.items()])
         arrow = types.serialize().to_pybytes().hex()
-        return json.dumps({"loose": self.is_loose, "arrow": arrow})
+        return json.dumps({"loose": self.is_loose, "arrow": arrow, "hasher": HASHER})
 
     @classmethod
     def from_json(cls, text: str, known: pl.Schema) -> Layout:
@@ -94,7 +97,9 @@ class Layout:
             empty = pl.Series(pa.array([], field.type)).dtype
             dtype = known.get(field.name, empty)
             schema[field.name] = dtype if arrow_type(dtype) == field.type else empty
-        return cls(pl.Schema(schema), is_loose=said["loose"])
+        layout = cls(pl.Schema(schema), is_loose=said["loose"])
+        layout.is_hashed = said["hasher"] == HASHER
+        return layout
 
 
 class Unpacked:
@@ -105,15 +110,18 @@ class Unpacked:
         self._rows = rows
         width = layout.width
         self._fixed: Values = np.frombuffer(b"".join([row[:width] for row in rows]), layout._dtype)  # noqa: SLF001
+        held = self._fixed["__held"]
+        self._held = None if held.all() else held
 
     def column(self, name: str) -> Column:
         """Return a column of the layout's schema."""
         layout = self._layout
         dtype = layout.schema[name]
-        if name in layout._fixed:  # noqa: SLF001
-            held = self._fixed["__held"][:, layout._fixed.index(name)]  # noqa: SLF001
+        position = layout._positions.get(name)  # noqa: SLF001
+        if position is not None:
             values = np.ascontiguousarray(self._fixed[name])
-            return Column(dtype, values, None if held.all() else held)
+            held = None if self._held is None else self._held[:, position]
+            return Column(dtype, values, None if held is None or held.all() else held)
         if name in layout._text:  # noqa: SLF001
             at = layout._text.index(name)  # noqa: SLF001
             raw = [texts[at] for texts in self._texts]

@@ -14,7 +14,7 @@ from typing import Any
 from sequence_platform.errors import StateMismatchError
 from sequence_platform.ports.online import DayRows, DayVersion, Manifest, Reflected, Segment
 
-MAX_SEGMENTS = 16
+MAX_SEGMENTS = 8
 """Live segments of an event type before they are merged: each costs a reader a search."""
 MERGED_ROWS = 5_000_000
 """A merged segment holds at most so many rows."""

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -21,10 +22,12 @@ from sequence_platform.ports.online import TailAppend, log_id
 
 PLACE = struct.Struct(">QQI")
 """Orders rows of an entity: event_time (moved up, so that it sorts), flush, row of the flush."""
-HEAD = struct.Struct("<HBqH")
-"""Before each packed row: layout, whether it removes its key, when it was received, bytes of mark.
+HEAD = np.dtype(
+    [("layout", "<u2"), ("removes", "?"), ("received", "<i8"), ("id_hash", "<u8"), ("mark", "<u2")]
+)
+"""Before each packed row; ``mark``: the bytes of the mark that stands behind it.
 
-Behind it stands the mark: the last offset that the flush had read of each partition.
+A mark says the last offset that the flush had read of each partition.
 """
 EARLIEST = 1 << 63
 """Added to event_time, so that times before 1970 sort first."""
@@ -45,17 +48,17 @@ class Messages:
         self.values = values
 
     @cached_property
-    def heads(self) -> list[tuple[int, int, int, int]]:
+    def heads(self) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """HEAD of each."""
-        return [HEAD.unpack_from(value) for value in self.values]
+        size = HEAD.itemsize
+        return np.frombuffer(b"".join([value[:size] for value in self.values]), dtype=HEAD)
 
     @cached_property
     def marks(self) -> list[bytes]:
         """How far the flush of each had read; few differ."""
-        return [
-            value[HEAD.size : HEAD.size + length]
-            for value, (_, _, _, length) in zip(self.values, self.heads, strict=True)
-        ]
+        size = HEAD.itemsize
+        lengths = self.heads["mark"].tolist()
+        return [value[size : size + n] for value, n in zip(self.values, lengths, strict=True)]
 
 
 class FreshRows:
@@ -65,32 +68,25 @@ class FreshRows:
         self, event: EventPlan, layouts: Mapping[int, Layout], messages: Messages, at: Ints
     ) -> None:
         self._event = event
-        time_us = messages.time_us[at]
-        self._parts = _unpacked(layouts, messages, at)
-        ids = self._packed("event_id")
+        time_us, id_hash = messages.time_us[at], messages.heads["id_hash"][at]
+        self._parts = unpacked(layouts, messages, at)
+        self._order: Ints | None = None
         if len(time_us) > 1 and (time_us[1:] == time_us[:-1]).any():
-            texts = ids.to_series("").to_list()
+            texts = self._packed("event_id").to_series("").to_list()
             order = sorted(range(len(at)), key=lambda i: (time_us[i], texts[i].encode()))
-            self._order: Ints | None = np.asarray(order)
-            time_us, ids = time_us[self._order], ids.take(self._order)
-        else:
-            self._order = None
+            self._order = np.asarray(order)
+            time_us, id_hash = time_us[self._order], id_hash[self._order]
         self.time_us: Ints = time_us
-        self._ids = ids
-
-    @cached_property
-    def id_hash(self) -> Hashes:
-        """Hash of each event id."""
-        return hash_ids(self._ids.to_series("event_id"))
+        self.id_hash: Hashes = id_hash
 
     def column(self, name: str, start: int, stop: int) -> Column:
         """Return a column of the rows of ``[start, stop)``."""
         if name == "event_time":
             return Column(TIME, self.time_us[start:stop])
-        if name == "event_id":
-            return self._ids.slice(start, stop)
         column = self._packed(name)
-        return (column if self._order is None else column.take(self._order)).slice(start, stop)
+        if self._order is not None:
+            column = column.take(self._order)
+        return column if stop - start == len(column) else column.slice(start, stop)
 
     def _packed(self, name: str) -> Column:
         dtype = self._event.schema[name]
@@ -105,28 +101,33 @@ class FreshRows:
         )
 
 
-def _unpacked(
+def unpacked(
     layouts: Mapping[int, Layout], messages: Messages, at: Ints
 ) -> list[tuple[Layout, Unpacked, int]]:
     """Return runs of rows of one layout."""
-    runs: list[tuple[int, list[bytes]]] = []
-    for index in at.tolist():
-        value = messages.values[index]
-        number, _, _, mark = HEAD.unpack_from(value)
-        if not runs or runs[-1][0] != number:
-            runs.append((number, []))
-        runs[-1][1].append(value[HEAD.size + mark :])
-    return [(layouts[number], layouts[number].unpack(rows), len(rows)) for number, rows in runs]
+    numbers = messages.heads["layout"][at]
+    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(at)]
+    picked = at.tolist()
+    size = HEAD.itemsize
+    runs = []
+    for start, stop in pairwise(starts):
+        layout = layouts[int(numbers[start])]
+        marks = messages.heads["mark"][at[start:stop]].tolist()
+        rows = [
+            messages.values[index][size + mark :]
+            for index, mark in zip(picked[start:stop], marks, strict=True)
+        ]
+        runs.append((layout, layout.unpack(rows), stop - start))
+    return runs
 
 
 def removals_of(
     event: EventPlan, layouts: Mapping[int, Layout], messages: Messages, at: Ints, entity: object
 ) -> Removals:
     """Return rows that remove their key."""
-    parts = _unpacked(layouts, messages, at)
-    ids = concat(event.schema["event_id"], [part.column("event_id") for _, part, _ in parts])
 
     def read() -> pl.DataFrame:
+        parts = unpacked(layouts, messages, at)
         names = [*(name for name in ENVELOPE if name not in NOT_PACKED), "rule"]
         packed = [
             pl.DataFrame([part.column(name).to_series(name) for name in names])
@@ -136,7 +137,7 @@ def removals_of(
         time = Column(TIME, messages.time_us[at]).to_series("event_time")
         return pl.concat(packed).with_columns(owner, time).select(*ENVELOPE, "rule")
 
-    return Removals(hash_ids(ids.to_series("event_id")), read)
+    return Removals(messages.heads["id_hash"][at], read)
 
 
 def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
@@ -169,8 +170,8 @@ def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
     counts = covered.counts(messages.time_us, messages.marks)
     if known_at is not None:
         known = to_us(known_at)
-        counts &= np.array([received <= known for _, _, received, _ in messages.heads])
-    removes = np.array([removes for _, removes, *_ in messages.heads], dtype=np.bool_)
+        counts &= messages.heads["received"] <= known
+    removes = messages.heads["removes"]
     at = np.flatnonzero(counts & ~removes)
     gone = np.flatnonzero(counts & removes)
     if not len(at) and not len(gone):
@@ -180,6 +181,8 @@ def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
     all_removals = removals()
     if len(gone):
         all_removals.append(removals_of(event, known_layouts, messages, gone, entity))
+    used = set(messages.heads["layout"].tolist())
+    is_hashed = is_hashed and all(known_layouts[number].is_hashed for number in used)
     return Candidates(event, settled, fresh, all_removals, is_hashed)
 
 
@@ -208,9 +211,14 @@ def packed_rows(
             continue
         packed = frame.drop(*NOT_PACKED)
         layout = Layout.of(packed)
-        head = HEAD.pack(number_of(layout), removes, received, len(mark)) + mark
+        heads = np.empty(frame.height, dtype=HEAD)
+        heads["layout"], heads["removes"] = number_of(layout), removes
+        heads["received"], heads["mark"] = received, len(mark)
+        heads["id_hash"] = hash_ids(frame["event_id"])
+        packed_heads, size = heads.tobytes(), HEAD.itemsize
         keys = zip(frame["entity"], frame["event_time"].to_physical(), strict=True)
-        for (entity, time_us), body in zip(keys, layout.pack(packed), strict=True):
+        for at, ((entity, time_us), body) in enumerate(zip(keys, layout.pack(packed), strict=True)):
             place = PLACE.pack(time_us + EARLIEST, flush, row)
-            yield entity_key(entity), place, head + body
+            head = packed_heads[at * size : (at + 1) * size]
+            yield entity_key(entity), place, head + mark + body
             row += 1

@@ -232,7 +232,7 @@ class OnlinePublisher(Protocol):
     """Switches segments. A switch is atomic: a reader sees the manifest before it or after it."""
 
     def publish(self, event: EventPlan, days: Sequence[DayRows], at: datetime) -> Manifest:
-        """Store days as new segments, which answer for them from now on.
+        """Store days as a new segment, which answers for them from now on.
 
         Publishing what is published already, by content, only moves ``reflected`` on.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -19,6 +20,8 @@ from sequence_platform.ports.online import DayRows, DayVersion, OnlinePublisher,
 REMOVED = "removed"
 """The rule of keys that corrections removed; which one it was the lake does not keep."""
 OPEN = "open"
+SEGMENT_ROWS = 1_000_000
+"""Days that are published together make a segment of about so many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +47,78 @@ def publish_day(
 ) -> Published:
     """Publish a day as the lake holds it; then note which other days have not changed.
 
+    Costs what the day holds, whatever else is published.
+    """
+    [published] = publish_days(lake, store, event, [day], clock)
+    return published
+
+
+def publish_days(
+    lake: Lake, store: OnlinePublisher, event: EventPlan, days: Sequence[date], clock: Clock
+) -> list[Published]:
+    """Publish days as the lake holds them, as one segment; they pass through memory together.
+
     How far the log was is read before the rows: what streams in between is in both, which does no
-    harm. Costs what the day holds, whatever else is published.
+    harm.
     """
     began = clock.now()
-    reflected = _reflected(lake, event)
-    version = DayVersion(_content(lake, event).get(day, ""), reflected)
-    before = store.manifest(event)
-    known = before.days.get(day)
-    if known is not None and known.content_hash == version.content_hash:
-        rows = pl.DataFrame(schema=event.schema)
-        after = confirm_days(lake, store, event, clock)
-    else:
-        rows = _rows(lake, event, day)
-        published = DayRows(day, rows, _removals(lake, event, day), version)
-        store.publish(event, [published], clock.now())
-        confirm_days(lake, store, event, clock)
-        after = store.compact(event, clock.now()).number
+    reflected, content = _reflected(lake, event), _content(lake, event)
+    held = store.manifest(event).days
+    changed = [
+        day for day in days if day not in held or held[day].content_hash != content.get(day, "")
+    ]
+    rows = {day: _rows(lake, event, day) for day in changed}
+    store.publish(
+        event,
+        [
+            DayRows(
+                day,
+                rows[day],
+                _removals(lake, event, day),
+                DayVersion(content.get(day, ""), reflected),
+            )
+            for day in changed
+        ],
+        clock.now(),
+    )
+    confirm_days(lake, store, event, clock)
+    live = store.compact(event, clock.now()).number
+    seconds = (clock.now() - began).total_seconds() / max(1, len(days))
+    none = pl.DataFrame(schema=event.schema)
+    return [
+        _published(day, rows.get(day, none), live, seconds, is_changed=day in rows) for day in days
+    ]
+
+
+def in_segments(
+    lake: Lake, event: EventPlan, days: Iterable[date], most_rows: int = SEGMENT_ROWS
+) -> Iterator[list[date]]:
+    """Yield days in groups that are worth a segment, of not too many rows for memory."""
+    ledger = lake.ledger(enriched_table(event).name)
+    rows = dict(ledger.select("day", "rows").iter_rows())
+    group: list[date] = []
+    held = 0
+    for day in sorted(days):
+        if group and held + rows.get(day, 0) > most_rows:
+            yield group
+            group, held = [], 0
+        group.append(day)
+        held += rows.get(day, 0)
+    if group:
+        yield group
+
+
+def _published(
+    day: date, rows: pl.DataFrame, manifest: int, seconds: float, *, is_changed: bool
+) -> Published:
     newest = rows["event_time"].max()
     return Published(
         day=day,
         rows=rows.height,
         bytes=int(rows.estimated_size()),
-        changed=not rows.is_empty() or known is None,
-        manifest=after,
-        seconds=(clock.now() - began).total_seconds(),
+        changed=is_changed,
+        manifest=manifest,
+        seconds=seconds,
         newest_event_time=newest if isinstance(newest, datetime) else None,
     )
 

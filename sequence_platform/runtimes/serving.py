@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -10,8 +10,9 @@ from functools import lru_cache
 import polars as pl
 
 from sequence_platform.clock import Clock
+from sequence_platform.engine.account import account_for
 from sequence_platform.engine.columns import Column
-from sequence_platform.engine.point import OF_THE_PLATFORM, Where, narrowed, read_point
+from sequence_platform.engine.point import EPOCH, OF_THE_PLATFORM, Where, narrowed, read_point
 from sequence_platform.engine.request import Context, columns_needed, compute
 from sequence_platform.errors import RequestError, UnknownNameError, listed, nearest
 from sequence_platform.plan.plan import Plan, SequencePlan
@@ -71,6 +72,21 @@ class Answer:
     freshness: Mapping[str, Freshness]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Why a sequence is what it is.
+
+    Attributes:
+        rows: ``engine.account.account_for``.
+    """
+
+    sequence: SequencePlan
+    entity: object
+    as_of: datetime
+    rows: pl.DataFrame
+    freshness: Mapping[str, Freshness]
+
+
 class SequenceReader:
     """Answers queries; used by many threads at once.
 
@@ -118,7 +134,7 @@ class SequenceReader:
         """
         sequence = self.sequence(name)
         now = self._clock.now()
-        prepared = [(entity, query, self._prepare(sequence, query, now)) for entity, query in asked]
+        prepared = self._prepare_all(sequence, asked, now)
         answers: dict[int, Answer] = {}
         for known_at in dict.fromkeys(query.known_at for _, query in asked):
             with self._store.view(known_at) as view:
@@ -128,21 +144,52 @@ class SequenceReader:
                         answers[at] = _answer(view, entity, query, ask, freshness)
         return [answers[at] for at in range(len(asked))]
 
+    def read_in_turn(
+        self, name: str, asked: Sequence[tuple[object, Query]], known_at: datetime | None = None
+    ) -> Generator[Answer, None, None]:
+        """Yield what ``read_many`` returns, one by one, so that a caller can do else in between.
+
+        All queries are of one ``known_at``, and read from one moment of the store: it stays open
+        until the last answer, or until the generator is closed.
+        """
+        sequence = self.sequence(name)
+        prepared = self._prepare_all(sequence, asked, self._clock.now())
+        with self._store.view(known_at) as view:
+            freshness = {e.name: view.freshness(e) for e in sequence.events}
+            for entity, query, ask in prepared:
+                yield _answer(view, entity, query, ask, freshness)
+
+    def account_for(self, name: str, entity: object, query: Query = ALL) -> Account:
+        """Return every row that may count for a sequence, and what became of each.
+
+        The columns and context of the query change nothing.
+
+        Raises:
+            As ``read``.
+        """
+        sequence = self.sequence(name)
+        ask = self._prepare(sequence, query, self._clock.now())
+        with self._store.view(query.known_at) as view:
+            freshness = {e.name: view.freshness(e) for e in ask.sequence.events}
+            found = [view.candidates(event, entity) for event in ask.sequence.events]
+            rows = account_for(ask.sequence, found, entity, ask.as_of, ask.where)
+        return Account(ask.sequence, entity, ask.as_of, rows, freshness)
+
     def freshness(self) -> dict[str, Freshness]:
         """Return how far the store is, by event type."""
         with self._store.view() as view:
             return {name: view.freshness(event) for name, event in self.plan.events.items()}
 
+    def _prepare_all(
+        self, sequence: SequencePlan, asked: Sequence[tuple[object, Query]], now: datetime
+    ) -> list[tuple[object, Query, _Ask]]:
+        """Check queries; one that several entities share is checked once."""
+        asks = {id(query): self._prepare(sequence, query, now) for query in _distinct(asked)}
+        return [(entity, query, asks[id(query)]) for entity, query in asked]
+
     def _prepare(self, sequence: SequencePlan, query: Query, now: datetime) -> _Ask:
         """Check a query against the definition, all problems at once."""
-        problems = list(_problems(sequence, query, now))
-        if problems:
-            raise RequestError(
-                f"sequence '{sequence.name}' cannot be read so",
-                found="; ".join(problem for problem, _ in problems),
-                expected="; ".join(expected for _, expected in problems),
-                next_step=f"see /v1/definitions/{sequence.name}",
-            )
+        ensure_answerable(sequence, query_problems(sequence, query, now))
         narrow = self._narrowed(sequence.name, query.limit, query.max_age, query.types)
         columns = query.columns or default_columns(sequence)
         where = {name: _values(sequence, name, values) for name, values in query.where.items()}
@@ -209,15 +256,32 @@ Problems = Iterator[tuple[str, str]]
 """What is wrong with a query, and what would be right."""
 
 
-def _problems(sequence: SequencePlan, query: Query, now: datetime) -> Problems:
+def _distinct(asked: Sequence[tuple[object, Query]]) -> Iterable[Query]:
+    return {id(query): query for _, query in asked}.values()
+
+
+def ensure_answerable(sequence: SequencePlan, problems: Iterable[tuple[str, str]]) -> None:
+    """Raise one RequestError of all problems, unless there are none."""
+    problems = list(problems)
+    if problems:
+        raise RequestError(
+            f"sequence '{sequence.name}' cannot be read so",
+            found="; ".join(problem for problem, _ in problems),
+            expected="; ".join(expected for _, expected in problems),
+            next_step=f"see /v1/definitions/{sequence.name}",
+        )
+
+
+def query_problems(sequence: SequencePlan, query: Query, now: datetime) -> Problems:
+    """Yield what is wrong with a query, and what would be right."""
     yield from _wrong_columns(sequence, query)
     yield from _wrong_trims(sequence, query)
     for name in query.where:
         if name not in sequence.columns:
             yield f"a filter on '{name}'", nearest(name, sequence.columns)
     for label, time in (("as_of", query.as_of), ("known_at", query.known_at)):
-        if time is not None and time > now + FUTURE:
-            yield f"{label} {time.isoformat()}", f"a time up to {now.isoformat()}"
+        if time is not None and not EPOCH <= time <= now + FUTURE:
+            yield f"{label} {time.isoformat()}", f"a time from 1970 up to {now.isoformat()}"
     declared = sequence.definition.context or {}
     for name in query.context:
         if name not in declared:

@@ -17,6 +17,8 @@ GRAPH = {
     "enriched/click": ["enrichments/pins", "raw/click"],
     "enriched/save": ["raw/save"],
     "sequences/feed": ["enriched/click", "enriched/save"],
+    "online/click": ["enriched/click"],
+    "online/save": ["enriched/save"],
 }
 CHECKS = {
     "enrichments/pins": {"conservation"},
@@ -139,13 +141,15 @@ def test_every_table_has_its_blocking_checks(definitions: dg.Definitions) -> Non
 def test_one_job_and_one_stopped_schedule_per_sequence_and_the_upkeep(
     definitions: dg.Definitions,
 ) -> None:
-    assert {j.name for j in definitions.jobs or ()} == {"build_feed", "maintain_lake"}
+    jobs = {"build_feed", "maintain_lake", "maintain_online"}
+    assert {j.name for j in definitions.jobs or ()} == jobs
     schedules = {
         s.name: s for s in definitions.schedules or () if isinstance(s, dg.ScheduleDefinition)
     }
     assert {name: s.cron_schedule for name, s in schedules.items()} == {
         "build_feed_daily": "0 6 * * *",
         "maintain_lake_weekly": "0 3 * * 0",
+        "maintain_online_often": "*/15 * * * *",
     }
     assert all(s.default_status is dg.DefaultScheduleStatus.STOPPED for s in schedules.values())
 
@@ -175,6 +179,7 @@ def test_an_event_type_with_only_a_log_is_built_from_what_the_log_brought(projec
     assert {sensor.name for sensor in definitions.sensors or ()} == {
         "stale_sequences",
         "stream_supervisor",
+        "unpublished_days",
         "unsealed_days",
     }
 

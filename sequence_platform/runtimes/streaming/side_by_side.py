@@ -14,6 +14,8 @@ def run_side_by_side(
 ) -> None:
     """Run workers until they end; when one fails the others are told to stop.
 
+    But not those that end by themselves, ``until_caught_up``.
+
     Raises:
         SequencePlatformError: of the worker that failed first.
     """
@@ -23,7 +25,7 @@ def run_side_by_side(
         ]
         done, _ = wait(running, return_when=FIRST_EXCEPTION)
         failures = [error for each in done if (error := each.exception()) is not None]
-        if failures:
+        if failures and not until_caught_up:
             stop.set()
     for each in [*failures, *(e for r in running if (e := r.exception()) is not None)]:
         raise each

@@ -66,6 +66,14 @@ class SettledRows:
         if len(self._places) == 1:
             file, first, _ = self._places[0]
             return file.column(name, first + start, first + stop)
+        if 0 < stop - start == len(self.time_us):
+            views = [
+                file.views[name][first:last]
+                for file, first, last in self._places
+                if name in file.views
+            ]
+            if len(views) == len(self._places):
+                return Column(self._event.schema[name], np.concatenate(views))
         parts, base = [], 0
         for file, first, last in self._places:
             low, high = max(start - base, 0), min(stop - base, last - first)

@@ -19,15 +19,13 @@ import polars as pl
 import pyarrow as pa
 
 from sequence_platform.engine.columns import OLDEST, Column, Ints, Values, fixed_width
-from sequence_platform.engine.point import Hashes, Removals, hash_ids
+from sequence_platform.engine.point import HASHER, Hashes, Removals, hash_ids
 from sequence_platform.errors import StoreError
 from sequence_platform.online_format.entity import entity_number, entity_numbers
 from sequence_platform.plan.plan import ENVELOPE, EventPlan
 
 ROWS, ENTITIES, REMOVALS = "rows.arrow", "entities.arrow", "removals.arrow"
 ID_HASH = "__id_hash"
-HASHER = b"polars " + ".".join(pl.__version__.split(".")[:2]).encode()
-"""Who hashed the ids; another version may do it differently."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -109,7 +107,7 @@ class SegmentFile:
             self._removals = _map(folder / REMOVALS) if has_removals else None
         except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
             raise _damaged(folder, str(error), "the files that were written") from error
-        self.is_hashed = (self._rows.schema.metadata or {}).get(b"hasher") == HASHER
+        self.is_hashed = (self._rows.schema.metadata or {}).get(b"hasher") == HASHER.encode()
         self._numbers = _view(entities, "number", "<i8")
         self._starts = _view(entities, "start", "<i8")
         self._stops = _view(entities, "stop", "<i8")
@@ -119,7 +117,7 @@ class SegmentFile:
         if self._removals is not None:
             self._removal_numbers: Ints = _view(self._removals, "__number", "<i8")
             self._removal_hashes: Hashes = _view(self._removals, ID_HASH, "<u8")
-        self._views = dict(self._plain_views())
+        self.views = dict(self._plain_views())
 
     def find(self, entity: object) -> tuple[int, int]:
         """Return the rows of an entity, ``[start, stop)``."""
@@ -154,7 +152,7 @@ class SegmentFile:
     def column(self, name: str, start: int, stop: int) -> Column:
         """Return a column of the rows of ``[start, stop)``."""
         dtype = self.event.schema[name]
-        view = self._views.get(name)
+        view = self.views.get(name)
         if view is not None:
             return Column(dtype, view[start:stop])
         if name not in self._rows.schema.names:
@@ -203,7 +201,7 @@ def _entities(entities: pl.Series) -> pl.DataFrame:
 
 def _write(path: Path, frame: pl.DataFrame) -> None:
     table = frame.rechunk().to_arrow(compat_level=OLDEST)
-    table = table.replace_schema_metadata({b"hasher": HASHER}).combine_chunks()
+    table = table.replace_schema_metadata({b"hasher": HASHER.encode()}).combine_chunks()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         # One batch: no entity spans two.
         writer.write_table(table, max_chunksize=max(1, table.num_rows))

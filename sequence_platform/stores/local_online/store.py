@@ -130,11 +130,11 @@ class LocalOnlineStore:
         self, transaction: Transaction, event: EventPlan, messages: Messages
     ) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        for number, *_ in messages.heads:
-            if number not in self._layouts:
-                code = number.to_bytes(2, "little")
-                text = transaction.get(b"l" + code, db=self._environment.layouts)
-                self._layouts[number] = Layout.from_json(text.decode(), event.schema)
+        for number in set(messages.heads["layout"].tolist()) - self._layouts.keys():
+            text = transaction.get(
+                b"l" + number.to_bytes(2, "little"), db=self._environment.layouts
+            )
+            self._layouts[number] = Layout.from_json(text.decode(), event.schema)
         return self._layouts
 
     # ---- appending
@@ -192,7 +192,7 @@ class LocalOnlineStore:
     def publish(self, event: EventPlan, days: Sequence[DayRows], at: datetime) -> Manifest:
         """Store days as segments and switch to them: ports.OnlinePublisher."""
         changed = changed_days(self.manifest(event), days)
-        written = [self._write(event, each.rows, each.removals, [each]) for each in changed]
+        written = [self._write(event, changed)] if changed else []
         reason, change = publishing(days, changed, written)
         return self._switch(event, at, reason, change)
 
@@ -328,11 +328,11 @@ class LocalOnlineStore:
         name = uuid4().hex
         return name, self._segments(event) / name
 
-    def _write(
-        self, event: EventPlan, rows: pl.DataFrame, removals: pl.DataFrame, days: Sequence[DayRows]
-    ) -> Segment:
+    def _write(self, event: EventPlan, days: Sequence[DayRows]) -> Segment:
+        rows = pl.concat([each.rows for each in days])
+        removals = pl.concat([each.removals for each in days])
         name, folder = self._new_folder(event)
-        written = write_segment(folder, rows, removals)
+        written = write_segment(folder, rows if len(days) == 1 else rows.sort(KEY_ORDER), removals)
         versions = {each.day: each.version for each in days}
         return Segment(name, versions, len(versions), written.rows, written.bytes, written.checksum)
 

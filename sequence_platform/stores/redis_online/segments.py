@@ -19,14 +19,14 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.engine.columns import Column, Ints, concat
-from sequence_platform.engine.point import Hashes, hash_ids
+from sequence_platform.engine.point import HASHER, Hashes, hash_ids
 from sequence_platform.errors import StoreError
 from sequence_platform.online_format.coverage import DAY_US, EPOCH_DAY
 from sequence_platform.online_format.entity import KEY_BYTES, entity_key
 from sequence_platform.online_format.manifests import to_us
 from sequence_platform.online_format.packed import Layout
-from sequence_platform.plan.plan import ENVELOPE, EventPlan
-from sequence_platform.ports.online import DayVersion, Segment
+from sequence_platform.plan.plan import ENVELOPE, KEY_ORDER, EventPlan
+from sequence_platform.ports.online import DayRows, DayVersion, Segment
 from sequence_platform.stores.redis_online.chunks import (
     Slice,
     column_of,
@@ -41,8 +41,6 @@ from sequence_platform.stores.redis_online.keys import Keys, keys
 
 NOT_CHUNKED = ("entity", "event_time")
 """The key and the times say these."""
-HASHER = "polars " + ".".join(pl.__version__.split(".")[:2])
-"""Who hashed the ids; another version may do it differently."""
 AT_ONCE = 500
 """Entities written, read or removed with one message."""
 T = TypeVar("T")
@@ -114,27 +112,23 @@ class EntityRows:
     fields: Mapping[bytes, bytes]
 
 
-def write_days(  # noqa: PLR0913, PLR0917 - what, and for which manifest
-    client: Client,
-    event: EventPlan,
-    rows: pl.DataFrame,
-    removals: pl.DataFrame,
-    days: Mapping[date, DayVersion],
-    at: datetime,
-) -> Segment:
-    """Write rows as a new segment; only the manifest makes it count.
+def write_days(client: Client, event: EventPlan, days: Sequence[DayRows], at: datetime) -> Segment:
+    """Write days as a new segment; only the manifest makes it count.
 
     Args:
         client: Where to.
         event: The event type.
-        rows: Sorted by KEY_ORDER.
-        removals: ENVELOPE and rule, any order.
-        days: Those it holds.
+        days: At least one.
         at: When.
     """
+    rows = pl.concat([each.rows for each in days])
+    if len(days) > 1:
+        rows = rows.sort(KEY_ORDER)
+    removals = pl.concat([each.removals for each in days])
     columns = rows.drop(*NOT_CHUNKED).schema
     written = _new(client, keys(event), columns, at, has_removals=not removals.is_empty())
-    return _write(client, keys(event), written, _split(written, rows, removals), days)
+    versions = {each.day: each.version for each in days}
+    return _write(client, keys(event), written, _split(written, rows, removals), versions)
 
 
 def merge(client: Client, event: EventPlan, group: Sequence[Segment], at: datetime) -> Segment:

@@ -214,12 +214,7 @@ class RedisOnlineStore:
         with translated(self.address):
             self._note_table(event)
             changed = changed_days(self.manifest(event), days)
-            written = [
-                write_days(
-                    self.client, event, each.rows, each.removals, {each.day: each.version}, at
-                )
-                for each in changed
-            ]
+            written = [write_days(self.client, event, changed, at)] if changed else []
             reason, change = publishing(days, changed, written)
             return self._switch(event, at, reason, change)
 

@@ -1,0 +1,98 @@
+"""What one worker serves with, opened once: the plan, the store, keys, counters and the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from sequence_platform.api.access import Access
+from sequence_platform.api.answers import Lateness
+from sequence_platform.api.keys import KeyRing
+from sequence_platform.api.metrics import Metrics
+from sequence_platform.api.query import QueryParser
+from sequence_platform.api.readiness import Readiness, published_fingerprint
+from sequence_platform.api.request_log import RequestLog
+from sequence_platform.catalog import load_plan
+from sequence_platform.clock import Clock, SystemClock
+from sequence_platform.plan.plan import Plan
+from sequence_platform.ports.online import OnlineReader
+from sequence_platform.runtimes.serving import SequenceReader
+from sequence_platform.settings import Settings
+from sequence_platform.wiring import open_online, streamed_events
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one start of a server decides; it is sent to every worker.
+
+    Attributes:
+        log_requests: Share of requests that are logged.
+        logs_entities: Whether entities are logged as they are, not hashed.
+        metrics: The folder in which workers count together; None: each for itself.
+        is_secure: Whether the page's cookie is sent over TLS only.
+    """
+
+    log_requests: float = 0.0
+    logs_entities: bool = False
+    metrics: Path | None = None
+    is_secure: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Service:
+    """The parts of a worker."""
+
+    plan: Plan
+    reader: SequenceReader
+    parser: QueryParser
+    access: Access
+    metrics: Metrics
+    log: RequestLog
+    lateness: Lateness
+    readiness: Readiness
+    clock: Clock
+    settings: Settings
+    options: Options
+
+
+def build_service(
+    plan: Plan, store: OnlineReader, clock: Clock, settings: Settings, options: Options
+) -> Service:
+    """Return the parts of a worker over an open store."""
+    reader = SequenceReader(plan, store, clock)
+    after = timedelta(seconds=settings.ready_lag_seconds)
+    lateness = Lateness(frozenset(streamed_events(plan)), after)
+    published = partial(published_fingerprint, settings)
+    return Service(
+        plan=plan,
+        reader=reader,
+        parser=QueryParser(clock),
+        access=Access(KeyRing.of(settings)),
+        metrics=Metrics(options.metrics),
+        log=RequestLog(options.log_requests, options.logs_entities),
+        lateness=lateness,
+        readiness=Readiness(reader, lateness, clock, published),
+        clock=clock,
+        settings=settings,
+        options=options,
+    )
+
+
+@contextmanager
+def open_service(
+    settings: Settings, options: Options, *, clock: Clock | None = None
+) -> Iterator[Service]:
+    """Compile the definitions, open the store, and close it at the end.
+
+    Raises:
+        DefinitionError: the definitions are broken.
+        StateMismatchError: the keys cannot be read.
+        StoreError: the store cannot be opened.
+    """
+    plan = load_plan(settings.definitions)
+    with open_online(settings) as store:
+        yield build_service(plan, store, clock or SystemClock(), settings, options)
