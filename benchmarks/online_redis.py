@@ -4,8 +4,8 @@
 
 Both are in one Redis, which is started for it on loopback. The list holds of each event only the
 four columns that are read, one JSON object an event, so that it has nothing else to carry; the
-platform holds fifteen and a vector, and merges settled rows with those that streamed in since. Reads
-take turns; answers are asserted equal.
+platform holds fifteen and a vector, and merges settled rows with those that streamed in since.
+Reads take turns; answers are asserted equal.
 """
 
 from __future__ import annotations

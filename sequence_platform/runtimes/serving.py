@@ -138,10 +138,10 @@ class SequenceReader:
         answers: dict[int, Answer] = {}
         for known_at in dict.fromkeys(query.known_at for _, query in asked):
             with self._store.view(known_at) as view:
-                freshness = {e.name: view.freshness(e) for e in sequence.events}
+                freshness: dict[str, Freshness] = {}
                 for at, (entity, query, ask) in enumerate(prepared):
                     if query.known_at == known_at:
-                        answers[at] = _answer(view, entity, query, ask, freshness)
+                        answers[at] = _answer(view, entity, ask, freshness)
         return [answers[at] for at in range(len(asked))]
 
     def read_in_turn(
@@ -155,9 +155,9 @@ class SequenceReader:
         sequence = self.sequence(name)
         prepared = self._prepare_all(sequence, asked, self._clock.now())
         with self._store.view(known_at) as view:
-            freshness = {e.name: view.freshness(e) for e in sequence.events}
-            for entity, query, ask in prepared:
-                yield _answer(view, entity, query, ask, freshness)
+            freshness: dict[str, Freshness] = {}
+            for entity, _, ask in prepared:
+                yield _answer(view, entity, ask, freshness)
 
     def account_for(self, name: str, entity: object, query: Query = ALL) -> Account:
         """Return every row that may count for a sequence, and what became of each.
@@ -229,15 +229,14 @@ def available_columns(sequence: SequencePlan) -> tuple[str, ...]:
     return (*OF_THE_PLATFORM, *sequence.columns, *sequence.derived, *sequence.request)
 
 
-def _answer(
-    view: OnlineView,
-    entity: object,
-    query: Query,
-    ask: _Ask,
-    freshness: Mapping[str, Freshness],
-) -> Answer:
+def _answer(view: OnlineView, entity: object, ask: _Ask, freshness: dict[str, Freshness]) -> Answer:
+    """Answer; ``freshness`` is that of the view, as far as it has been asked for."""
     sequence = ask.sequence
     found = [view.candidates(event, entity) for event in sequence.events]
+    # Afterwards: a store across a network then knows it already.
+    for event in sequence.events:
+        if event.name not in freshness:
+            freshness[event.name] = view.freshness(event)
     asked = ask.columns
     is_plain = not sequence.request or sequence.request.keys().isdisjoint(asked)
     needed = asked if is_plain else columns_needed(sequence, asked)
@@ -246,9 +245,7 @@ def _answer(
     if not is_plain:
         computed = compute(sequence, columns, point.length, ask.context, asked)
         columns = {name: computed[name] if name in computed else columns[name] for name in asked}
-    of_types = (
-        freshness if query.types is None else {e.name: freshness[e.name] for e in sequence.events}
-    )
+    of_types = {event.name: freshness[event.name] for event in sequence.events}
     return Answer(sequence, entity, ask.as_of, point.length, columns, point.trimmed, of_types)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from secrets import randbits
 
@@ -339,6 +339,8 @@ class _View:
 
     store: RedisOnlineStore
     known_at: datetime | None
+    seen: dict[str, Freshness] = field(default_factory=dict)
+    """What the first look at each event type told of it: later looks are no older."""
 
     def candidates(self, event: EventPlan, entity: object) -> Candidates:
         """Return all that may count: ports.OnlineView."""
@@ -347,18 +349,14 @@ class _View:
 
     def freshness(self, event: EventPlan) -> Freshness:
         """Return how far the store is: ports.OnlineView."""
+        if event.table in self.seen:
+            return self.seen[event.table]
         with translated(self.store.address):
             for _ in range(ATTEMPTS):
                 live, floor_us = self._live(event)
                 state = self.store.client.hmget(keys(event).state, STATE)
                 if self._is_still(event, live, floor_us, state):
-                    until = state[3]
-                    return Freshness(
-                        manifest=live.manifest.number,
-                        settled_until=live.settled_until,
-                        streamed_until=None if until is None else time_of(int(until)),
-                        activated_at=live.manifest.activated_at if live.manifest.number else None,
-                    )
+                    return self.seen[event.table]
         raise _unsettled(event, self.store.address)
 
     def _candidates(self, event: EventPlan, entity: object) -> Candidates:
@@ -415,14 +413,25 @@ class _View:
         self, event: EventPlan, live: Live, floor_us: int, state: Sequence[bytes | None]
     ) -> bool:
         """Return whether a manifest was the right one when the state was read."""
-        if self.known_at is not None:
-            return int(state[1] or 0) <= floor_us
+        number, floor, activated, until = (0 if each is None else int(each) for each in state)
+        manifest = live.manifest
         # By its time, too: a replica that lost the last switch gives its number again.
-        found = (int(state[0] or 0), int(state[2] or 0))
-        if found == (live.manifest.number, to_us(live.manifest.activated_at)):
-            return True
-        self.store.look(event)
-        return False
+        if self.known_at is None and (number, activated) != (
+            manifest.number,
+            to_us(manifest.activated_at),
+        ):
+            self.store.look(event)
+            return False
+        if self.known_at is not None and floor > floor_us:
+            return False
+        told = Freshness(
+            manifest=manifest.number,
+            settled_until=live.settled_until,
+            streamed_until=time_of(until) if until else None,
+            activated_at=manifest.activated_at if manifest.number else None,
+        )
+        self.seen.setdefault(event.table, told)
+        return True
 
 
 def _arguments(move: OffsetMove, committed_at: datetime) -> list[object]:
