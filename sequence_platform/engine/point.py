@@ -397,12 +397,11 @@ def _derived(
     """Return the derived columns asked for."""
     expressions = sequence.definition.derived or {}
     wanted = [name for name in columns if name in expressions]
-    roots = sorted({root for name in wanted for root in expressions[name].meta.root_names()})
+    roots = {root for name in wanted for root in expressions[name].meta.root_names()}
     # First, so that expressions without any column still say something of each event.
     entity = ("entity", Column(pl.Int64(), np.zeros(length, dtype=np.int64)))
-    flat = frame_of(
-        [entity, *((name, have[name] if name in have else read(name)) for name in roots)]
-    )
+    stored = sorted(roots - {"entity"})
+    flat = frame_of([entity, *((n, have[n] if n in have else read(n)) for n in stored)])
     only = replace(
         sequence,
         definition=replace(

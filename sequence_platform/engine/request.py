@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import polars as pl
 
 from sequence_platform.engine.columns import Column, frame_of
@@ -61,9 +62,10 @@ def compute(
         pl.Series(name, [context.values.get(name)], dtype=dtype) for name, dtype in types.items()
     ]
     brought.append(pl.Series(REQUEST_TIME, [context.request_time], dtype=TIME))
-    flat = frame_of(columns.items()) if columns else pl.DataFrame()
+    # First, so that columns of the context alone still say something of each event.
+    entity = ("entity", Column(pl.Int64(), np.zeros(length, dtype=np.int64)))
+    flat = frame_of([entity, *((n, c) for n, c in columns.items() if n != "entity")])
     flat = flat.with_columns(
-        entity=pl.repeat(0, length, eager=True),
         **{series.name: series.new_from_index(0, length) for series in brought},
     )
     values = flat.with_columns(
