@@ -44,6 +44,8 @@ from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform.stores.local_online import LocalOnlineStore
 
+REDIS = ("redis://", "rediss://")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Platform:
@@ -140,12 +142,36 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
 
 @contextmanager
 def open_online(settings: Settings) -> Iterator[OnlineStore]:
-    """Open the online store of these settings, and close it at the end."""
-    store = LocalOnlineStore(Path(settings.online_url), tail_mb=settings.online_tail_mb)
+    """Open the online store of these settings, and close it at the end.
+
+    Raises:
+        StoreError: it cannot be opened, or the extra that it needs is missing.
+    """
+    url = settings.online_url
+    store: OnlineStore
+    if url.startswith(REDIS):
+        store = _redis_online(url)
+    else:
+        store = LocalOnlineStore(Path(url), tail_mb=settings.online_tail_mb)
     try:
         yield store
     finally:
         store.close()
+
+
+def _redis_online(url: str) -> OnlineStore:
+    try:
+        from sequence_platform.stores.redis_online import (  # noqa: PLC0415 - an extra
+            RedisOnlineStore,
+        )
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "an online store on Redis needs the extra 'redis'",
+            where=f"SEQUENCE_PLATFORM_ONLINE={url.partition('://')[0]}://...",
+            found=str(error),
+            next_step="pip install 'sequence-platform[redis]'",
+        ) from error
+    return RedisOnlineStore(url)
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import duckdb
@@ -21,6 +22,7 @@ from kafka.errors import TopicAlreadyExistsError
 from sequence_platform.definition import Files, Table
 from sequence_platform.ports import BatchSource, MessageDecoder
 from sequence_platform.ports.log import LogPartition
+from sequence_platform.ports.online import OnlineStore
 from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
 from sequence_platform.sources.json_messages import JsonDecoder
@@ -30,6 +32,8 @@ from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, Mem
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
 from sequence_platform.stores.ducklake.connection import load_extensions
+from sequence_platform.stores.local_online import LocalOnlineStore
+from sequence_platform.stores.redis_online import RedisOnlineStore
 from sequence_platform_tests.conformance.log_places import PATIENCE_SECONDS, MakePlace
 from sequence_platform_tests.conformance.source_rows import (
     POSSIBLE,
@@ -40,6 +44,7 @@ from sequence_platform_tests.conformance.source_rows import (
 )
 from sequence_platform_tests.kafka import kafka_servers
 from sequence_platform_tests.postgres import postgres_database
+from sequence_platform_tests.redis_server import redis_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,3 +284,29 @@ DECODERS: Mapping[str, Callable[[str], MessageDecoder]] = {
     "json": lambda _: JsonDecoder(),
 }
 """By the address of a schema registry."""
+
+
+@contextmanager
+def local_online() -> Iterator[OnlineStore]:
+    with TemporaryDirectory() as folder:
+        store = LocalOnlineStore(Path(folder), tail_mb=64)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+@contextmanager
+def redis_online() -> Iterator[OnlineStore]:
+    store = RedisOnlineStore(redis_url())
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+ONLINE_STORES: Mapping[str, Callable[[], AbstractContextManager[OnlineStore]]] = {
+    "local": local_online,
+    "redis": redis_online,
+}
+"""Each opening is an empty one."""

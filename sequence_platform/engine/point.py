@@ -398,9 +398,11 @@ def _derived(
     expressions = sequence.definition.derived or {}
     wanted = [name for name in columns if name in expressions]
     roots = sorted({root for name in wanted for root in expressions[name].meta.root_names()})
-    flat = frame_of((name, have[name] if name in have else read(name)) for name in roots)
-    # Expressions without any column still say something of each event.
-    flat = flat.with_columns(entity=pl.repeat(0, length, eager=True))
+    # First, so that expressions without any column still say something of each event.
+    entity = ("entity", Column(pl.Int64(), np.zeros(length, dtype=np.int64)))
+    flat = frame_of(
+        [entity, *((name, have[name] if name in have else read(name)) for name in roots)]
+    )
     only = replace(
         sequence,
         definition=replace(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
@@ -17,6 +14,7 @@ from hypothesis import strategies as st
 from sequence_platform.engine.enrich import Enriched, enrich
 from sequence_platform.engine.point import read_point
 from sequence_platform.engine.resolve import resolve
+from sequence_platform.online_format import switching
 from sequence_platform.plan.plan import EventPlan, SequencePlan
 from sequence_platform.ports import LogPartition, OffsetMove
 from sequence_platform.ports.online import (
@@ -27,9 +25,8 @@ from sequence_platform.ports.online import (
     TailAppend,
     log_id,
 )
-from sequence_platform.stores.local_online import LocalOnlineStore
-from sequence_platform.stores.local_online import store as local_store
 from sequence_platform_tests import oracle
+from sequence_platform_tests.backends import ONLINE_STORES
 from sequence_platform_tests.oracle import Row, Rows
 from sequence_platform_tests.strategies import (
     D0,
@@ -214,28 +211,17 @@ class Played:
         return {row["entity"]: row for row in oracle.assemble(whole, rows, self.script.as_of)}
 
 
-@contextmanager
-def local() -> Iterator[OnlineStore]:
-    with TemporaryDirectory() as folder:
-        store = LocalOnlineStore(Path(folder), tail_mb=64)
-        yield store
-        store.close()
-
-
-STORES = {"local": local}
-
-
 @pytest.fixture(autouse=True)
 def merges_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_store, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(switching, "MAX_SEGMENTS", 2)
 
 
-@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("kind", ONLINE_STORES)
 @given(script=scripts())
 def test_answers_equal_the_oracle_at_every_step(kind: str, script: Script) -> None:
     plan = script.sequence.plan
     columns = ["event_type", "event_time", "event_id", *plan.columns, *plan.derived]
-    with STORES[kind]() as store:
+    with ONLINE_STORES[kind]() as store:
         played = Played(store, script)
         for step in script.steps:
             played.do(step)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
@@ -18,15 +17,16 @@ from hypothesis import strategies as st
 
 from sequence_platform.clock import FixedClock
 from sequence_platform.engine.decode import decode
+from sequence_platform.online_format import switching
 from sequence_platform.plan.tables import enrichment_table
+from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.segments import collect, publish_day, unpublished_days
 from sequence_platform.runtimes.serving import Query, SequenceReader, default_columns
 from sequence_platform.runtimes.streaming import OnlineSink, Pace, StreamReport, StreamWorker
 from sequence_platform.sources.memory_log import MemoryLog
 from sequence_platform.stores.ducklake import DuckLakeLake
-from sequence_platform.stores.local_online import LocalOnlineStore
-from sequence_platform.stores.local_online import store as local_store
 from sequence_platform_tests import oracle
+from sequence_platform_tests.backends import ONLINE_STORES
 from sequence_platform_tests.oracle import Row, Rows
 from sequence_platform_tests.parity.test_stream_equals_oracle import (
     CLOCK,
@@ -93,7 +93,7 @@ def served(draw: st.DrawFn) -> Served:
 class ServedRun(Run):
     """A lake, a log and an online store."""
 
-    def __init__(self, case: Served, lake: DuckLakeLake, store: LocalOnlineStore) -> None:
+    def __init__(self, case: Served, lake: DuckLakeLake, store: OnlineStore) -> None:
         super().__init__(case.history, lake)
         self.case = case
         self.store = store
@@ -180,29 +180,27 @@ class ServedRun(Run):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ONLINE_STORES)
 @given(case=served())
 @settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink])
-def test_answers_converge_to_the_oracle_however_events_arrive(case: Served) -> None:
+def test_answers_converge_to_the_oracle_however_events_arrive(kind: str, case: Served) -> None:
     with (
         TemporaryDirectory() as home,
         DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
         pytest.MonkeyPatch.context() as patch,
+        ONLINE_STORES[kind]() as store,
     ):
-        patch.setattr(local_store, "MAX_SEGMENTS", 2)
-        store = LocalOnlineStore(Path(home) / "online", tail_mb=64)
-        try:
-            run = ServedRun(case, lake, store)
-            run.step_by_step()
-            if not any(case.history.batch.values()):  # batch rows are served once published
-                run.check_answers(case.history.sent)
-            rows = {name: [*case.history.batch[name], *case.history.sent[name]] for name in EVENTS}
-            for name in EVENTS:
-                for day in days_of(case.history, rows, name):
-                    run.build(name, day)
-                run.publish(name, with_open_days=False)
-            run.check_answers(rows)
-            for name in EVENTS:  # the answers come from segments alone
-                collect(store, run.plan.events[name], timedelta(0), CLOCK)
-            run.check_answers(rows)
-        finally:
-            store.close()
+        patch.setattr(switching, "MAX_SEGMENTS", 2)
+        run = ServedRun(case, lake, store)
+        run.step_by_step()
+        if not any(case.history.batch.values()):  # batch rows are served once published
+            run.check_answers(case.history.sent)
+        rows = {name: [*case.history.batch[name], *case.history.sent[name]] for name in EVENTS}
+        for name in EVENTS:
+            for day in days_of(case.history, rows, name):
+                run.build(name, day)
+            run.publish(name, with_open_days=False)
+        run.check_answers(rows)
+        for name in EVENTS:  # the answers come from segments alone
+            collect(store, run.plan.events[name], timedelta(0), CLOCK)
+        run.check_answers(rows)

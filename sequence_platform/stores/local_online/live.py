@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, lru_cache
-from itertools import groupby
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
 
-from sequence_platform.engine.columns import Column, Ints, Mask, concat
+from sequence_platform.engine.columns import Column, Ints, concat
 from sequence_platform.engine.point import Hashes, Removals
+from sequence_platform.online_format.coverage import DAY_US, Coverage, runs_of
 from sequence_platform.plan.plan import EventPlan, Window
 from sequence_platform.ports.online import Manifest
 from sequence_platform.stores.local_online.segment import SegmentFile
-from sequence_platform.stores.local_online.tail import Messages, log_number, offsets_of
 
-DAY_US = 86_400_000_000
-EPOCH_DAY = date(1970, 1, 1)
 PLACES = 200_000
 """Entities whose places are remembered: looking into sixteen segments takes longer than reading."""
 
@@ -101,14 +98,7 @@ class Live:
             ),
             key=lambda span: span.first,
         )
-        self._days = {
-            (day - EPOCH_DAY).days: {
-                (log_number(log), partition): offset
-                for (log, partition), offset in version.reflected.offsets.items()
-            }
-            for day, version in manifest.days.items()
-        }
-        self._newest = max(self._days, default=None)
+        self.covered = Coverage(event, manifest)
         until = manifest.settled_until
         self.settled_until = None if until is None else Window.of_day(until).start
         self.places = lru_cache(maxsize=PLACES)(self._places)
@@ -126,31 +116,6 @@ class Live:
                 found.append(part if span.is_whole else _within(part, span))
         return found
 
-    def counts(self, messages: Messages) -> Mask:
-        """Return which streamed rows count beside the segments."""
-        day = messages.time_us // DAY_US
-        if self._newest is None or int(day[0]) > self._newest:
-            return np.ones(len(day), dtype=np.bool_)
-        places = zip(messages.marks, day.tolist(), strict=True)
-        return np.fromiter((self._is_new(*place) for place in places), np.bool_, len(day))
-
-    def _is_new(self, mark: bytes, day: int) -> bool:
-        """Return whether a flush had read anything that a day does not hold."""
-        reflected = self._days.get(day)
-        if reflected is None:
-            return True
-        if self.event.corrects:
-            # A correction may hit another day, whose segment does not have it yet.
-            reflected = self._reflected_everywhere
-        return any(offset >= reflected.get(place, 0) for place, offset in offsets_of(mark))
-
-    @cached_property
-    def _reflected_everywhere(self) -> dict[tuple[int, int], int]:
-        """How far logs are in every day there is."""
-        days = list(self._days.values())
-        known = {place for each in days for place in each}
-        return {place: min(each.get(place, 0) for each in days) for place in known}
-
     def _places(self, entity: object) -> tuple[Place, ...]:
         found = ((span.file, *span.find(entity)) for span in self._spans)
         return tuple(place for place in found if place[1] < place[2])
@@ -163,14 +128,9 @@ def _within(removals: Removals, span: Span) -> Removals:
     return Removals(removals.id_hash, lambda: removals.read().filter(in_days))
 
 
-def _spans(file: SegmentFile, days: Iterable[date], held_days: int) -> list[Span]:
+def _spans(file: SegmentFile, days: Collection[date], held_days: int) -> list[Span]:
     """Return runs of adjacent days that a segment answers for."""
-    numbers = sorted((day - EPOCH_DAY).days for day in days)
-    if len(numbers) == held_days:
-        return [Span(file, numbers[0], numbers[-1] + 1, is_whole=True)] if numbers else []
-    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
-    spans = []
-    for _, run in runs:
-        found = [number for _, number in run]
-        spans.append(Span(file, found[0], found[-1] + 1, is_whole=False))
-    return spans
+    runs = runs_of(days)
+    if not runs or len(days) < held_days:
+        return [Span(file, first, end, is_whole=False) for first, end in runs]
+    return [Span(file, runs[0][0], runs[-1][1], is_whole=True)]

@@ -21,8 +21,8 @@ import pyarrow as pa
 from sequence_platform.engine.columns import OLDEST, Column, Ints, Values, fixed_width
 from sequence_platform.engine.point import HASHER, Hashes, Removals, hash_ids
 from sequence_platform.errors import StoreError
+from sequence_platform.online_format.entity import entity_number, entity_numbers
 from sequence_platform.plan.plan import ENVELOPE, EventPlan
-from sequence_platform.stores.local_online.entity import entity_number, entity_numbers
 
 ROWS, ENTITIES, REMOVALS = "rows.arrow", "entities.arrow", "removals.arrow"
 ID_HASH = "__id_hash"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +20,23 @@ import numpy as np
 import polars as pl
 
 from sequence_platform.engine.point import Candidates
-from sequence_platform.errors import FencedError, StateMismatchError
+from sequence_platform.online_format.coverage import Coverage
+from sequence_platform.online_format.manifests import NOTHING, from_json, time_of, to_json, to_us
+from sequence_platform.online_format.offsets import fenced, forgotten, offset_frame, stored_offset
+from sequence_platform.online_format.packed import Layout
+from sequence_platform.online_format.switching import (
+    Change,
+    changed_days,
+    confirming,
+    following,
+    kept_since,
+    merged_days,
+    merging,
+    publishing,
+    rolled_back,
+    to_merge,
+)
+from sequence_platform.online_format.tail import Messages, fresh_candidates, packed_rows
 from sequence_platform.plan.plan import KEY_ORDER, EventPlan
 from sequence_platform.ports.lake import OffsetMove
 from sequence_platform.ports.online import (
@@ -40,40 +55,19 @@ from sequence_platform.stores.local_online.environment import (
     open_environment,
 )
 from sequence_platform.stores.local_online.live import Live
-from sequence_platform.stores.local_online.manifests import NOTHING, from_json, to_json, to_us
-from sequence_platform.stores.local_online.packed import Layout
 from sequence_platform.stores.local_online.segment import SegmentFile, write_segment
 from sequence_platform.stores.local_online.tail import (
-    FreshRows,
     LayoutRegister,
-    Messages,
+    messages_of,
     offset_key,
-    packed_rows,
     read_messages,
-    removals_of,
     scan_messages,
     table_key,
-    time_of,
 )
 
-OFFSET_COLUMNS = {
-    "topic": pl.String(),
-    "log_partition": pl.Int32(),
-    "identity": pl.String(),
-    "next_offset": pl.Int64(),
-    "committed_at": pl.Datetime("us", "UTC"),
-}
-MAX_SEGMENTS = 8
-"""Live segments of an event type before they are merged: each costs a reader a search."""
-MERGED_ROWS = 5_000_000
-"""A merged segment holds at most so many rows: they pass through memory."""
 DROPPED_AT_ONCE = 1_000
 """Tail rows dropped in a transaction: large ones leave free pages that make every commit slow."""
-CHECK_SECONDS = 60.0
 DEFAULT_TAIL_MB = 16_384
-
-
-Change = Callable[[Manifest], Manifest]
 
 
 class LocalOnlineStore:
@@ -136,7 +130,7 @@ class LocalOnlineStore:
         self, transaction: Transaction, event: EventPlan, messages: Messages
     ) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        for number in set(messages.heads["layout"].tolist()) - self._layouts.keys():
+        for number in messages.layouts - self._layouts.keys():
             text = transaction.get(
                 b"l" + number.to_bytes(2, "little"), db=self._environment.layouts
             )
@@ -152,8 +146,10 @@ class LocalOnlineStore:
             for move in append.moves:
                 self._fence(transaction, append.event, move)
             register = LayoutRegister(environment, transaction)
-            for key, value in packed_rows(append, register, self._next_flush(transaction)):
-                transaction.put(key, value, db=environment.rows)
+            table = table_key(append.event)
+            flush = self._next_flush(transaction)
+            for entity, place, value in packed_rows(append, register.number, flush):
+                transaction.put(table + entity + place, value, db=environment.rows)
             for move in append.moves:
                 until = append.appended_until.get(move.at)
                 self._store_offset(transaction, append.event, move, append.received_at, until)
@@ -175,14 +171,7 @@ class LocalOnlineStore:
     def offsets(self, event: EventPlan) -> pl.DataFrame:
         """Return how far the log was read: ports.OnlineAppender."""
         with self._environment.read() as transaction:
-            rows = [
-                (each["topic"], each["partition"], each["identity"], each["next"],
-                 time_of(each["committed"]))
-                for each in self._offsets(transaction, event)
-            ]  # fmt: skip
-        return pl.DataFrame(rows, schema=OFFSET_COLUMNS, orient="row").sort(
-            "topic", "log_partition"
-        )
+            return offset_frame(self._offsets(transaction, event))
 
     def reset_offsets(
         self, event: EventPlan, moves: Iterable[OffsetMove], committed_at: datetime
@@ -202,39 +191,16 @@ class LocalOnlineStore:
 
     def publish(self, event: EventPlan, days: Sequence[DayRows], at: datetime) -> Manifest:
         """Store days as segments and switch to them: ports.OnlinePublisher."""
-        known = self.manifest(event).days
-        changed = [
-            each
-            for each in days
-            if each.day not in known or known[each.day].content_hash != each.version.content_hash
-        ]
+        changed = changed_days(self.manifest(event), days)
         written = [self._write(event, changed)] if changed else []
-        replaced = {each.day for each in changed}
-        moved = {each.day: each.version for each in days if each.day not in replaced}
-
-        def switch(current: Manifest) -> Manifest:
-            kept = _without(current.segments, replaced)
-            kept = [_with_versions(each, moved) for each in kept]
-            return replace(current, segments=(*kept, *written))
-
-        names = ", ".join(str(each.day) for each in changed) or "nothing new"
-        return self._switch(event, at, f"publish {names}", switch)
+        reason, change = publishing(days, changed, written)
+        return self._switch(event, at, reason, change)
 
     def confirm(
         self, event: EventPlan, unchanged: Mapping[date, str], reflected: Reflected, at: datetime
     ) -> Manifest:
         """Move on how far the log is in days that have not changed: ports.OnlinePublisher."""
-
-        def switch(current: Manifest) -> Manifest:
-            moved = {
-                day: replace(version, reflected=reflected)
-                for day, version in current.days.items()
-                if unchanged.get(day) == version.content_hash
-            }
-            segments = tuple(_with_versions(each, moved) for each in current.segments)
-            return replace(current, segments=segments)
-
-        return self._switch(event, at, "confirm", switch)
+        return self._switch(event, at, "confirm", confirming(unchanged, reflected))
 
     def manifest(self, event: EventPlan) -> Manifest:
         """Return the live manifest: ports.OnlinePublisher."""
@@ -249,45 +215,24 @@ class LocalOnlineStore:
     def rollback(self, event: EventPlan, number: int, at: datetime) -> Manifest:
         """Make an earlier manifest live again: ports.OnlinePublisher."""
 
-        def switch(current: Manifest) -> Manifest:
-            kept = {each.number: each for each in self.manifests(event)}
-            if number not in kept:
-                raise StateMismatchError(
-                    f"event type '{event.name}' has no manifest {number}",
-                    expected=f"one of {', '.join(map(str, kept)) or 'none'}",
-                    next_step="sequence-platform online history",
-                )
-            return replace(current, segments=kept[number].segments)
+        def change(current: Manifest) -> Manifest:
+            segments = rolled_back(event.name, self.manifests(event), number)
+            return replace(current, segments=segments)
 
-        return self._switch(event, at, f"rollback to {number}", switch)
+        return self._switch(event, at, f"rollback to {number}", change)
 
     def compact(self, event: EventPlan, at: datetime) -> Manifest:
         """Merge segments into longer ones: ports.OnlinePublisher."""
         current = self.manifest(event)
-        group = _to_merge(current.segments)
+        group = to_merge(current.segments)
         if not group:
             return current
         rows, removals = self._merged(event, group)
-        days = {day: version for each in group for day, version in each.days.items()}
         name, folder = self._new_folder(event)
         written = write_segment(folder, rows, removals)
+        days = merged_days(group)
         merged = Segment(name, days, len(days), written.rows, written.bytes, written.checksum)
-        names = {each.name: each for each in group}
-
-        def switch(now: Manifest) -> Manifest:
-            there = {each.name: each for each in now.segments}
-            # Days that were published meanwhile keep their newer segments.
-            left = {
-                day: there[old.name].days[day]
-                for old in names.values()
-                if old.name in there
-                for day in old.days
-                if day in there[old.name].days
-            }
-            kept = tuple(each for each in now.segments if each.name not in names)
-            return replace(now, segments=(*kept, replace(merged, days=left)))
-
-        return self._switch(event, at, f"merge {len(group)} segments", switch)
+        return self._switch(event, at, f"merge {len(group)} segments", merging(group, merged))
 
     def collect(self, event: EventPlan, *, keep: timedelta, at: datetime) -> int:
         """Drop what nobody can ask for any more: ports.OnlinePublisher."""
@@ -330,12 +275,7 @@ class LocalOnlineStore:
     ) -> int:
         floor = transaction.get(b"floor" + table_key(event), db=self._environment.state)
         if floor is not None and to_us(at) < int.from_bytes(floor, "big"):
-            raise StateMismatchError(
-                f"the online store does not know any more what it held at {at.isoformat()}",
-                where=f"event type '{event.name}'",
-                expected=f"known_at from {time_of(int.from_bytes(floor, 'big')).isoformat()} on",
-                next_step="ask for a later time, or read the lake in a notebook",
-            )
+            raise forgotten(event, at, int.from_bytes(floor, "big"))
         for number in range(newest, 0, -1):
             text = transaction.get(_manifest_key(event, number), db=self._environment.manifests)
             if text is None:
@@ -349,12 +289,9 @@ class LocalOnlineStore:
         with self._environment.write() as transaction:
             number = self._number(transaction, event)
             current = self._manifest(transaction, event, number)
-            changed = change(current)
-            if changed.segments == current.segments:
+            new = following(current, change(current), at, reason)
+            if new is None:
                 return current
-            # No two manifests at one moment, whatever the clock: known_at must choose.
-            activated_at = max(at, current.activated_at + timedelta(microseconds=1))
-            new = Manifest(number + 1, activated_at, reason, changed.segments)
             database = self._environment.manifests
             transaction.put(_manifest_key(event, new.number), to_json(new), db=database)
             transaction.put(table_key(event), new.number.to_bytes(8, "big"), db=database)
@@ -365,11 +302,7 @@ class LocalOnlineStore:
     ) -> list[Manifest]:
         """Drop manifests that were replaced before a time; return the others."""
         all_ = list(self._manifests(transaction, event))
-        kept = [
-            each
-            for each, after in zip_longest(all_, all_[1:])
-            if after is None or after.activated_at >= before
-        ]
+        kept = kept_since(all_, before)
         for each in all_[: len(all_) - len(kept)]:
             transaction.delete(_manifest_key(event, each.number), db=self._environment.manifests)
         if len(kept) < len(all_):
@@ -432,11 +365,8 @@ class LocalOnlineStore:
 
     def _drop_covered(self, event: EventPlan, kept: Sequence[Manifest]) -> int:
         """Drop rows that no manifest kept would count."""
-        lives = [
-            Live(event, manifest, [self._file(event, each) for each in manifest.segments])
-            for manifest in kept
-        ]
-        if not lives:
+        covered = [Coverage(event, manifest) for manifest in kept]
+        if not covered:
             return 0
         dropped, after = 0, b""
         while True:
@@ -451,8 +381,9 @@ class LocalOnlineStore:
             if not found:
                 return dropped
             after = found[-1] + b"\0"
-            messages = Messages(found, values)
-            counted = np.logical_or.reduce([live.counts(messages) for live in lives])
+            messages = messages_of(found, values)
+            times, marks = messages.time_us, messages.marks
+            counted = np.logical_or.reduce([each.counts(times, marks) for each in covered])
             keys = [key for key, counts in zip(found, counted, strict=True) if not counts]
             if keys:
                 with self._environment.write() as transaction:
@@ -466,13 +397,7 @@ class LocalOnlineStore:
         stored = self._offset(transaction, event, move)
         found = None if stored is None else stored["next"]
         if found != move.start:
-            raise FencedError(
-                f"another worker has read on for event type '{event.name}'",
-                where=f"{move.at.topic}/{move.at.partition}",
-                found=f"offset {found} in the online store",
-                expected=f"offset {move.start}, where this worker began",
-                next_step="none: what it had in hand is in the store already",
-            )
+            raise fenced(event, move, found)
 
     def _offset(
         self, transaction: Transaction, event: EventPlan, move: OffsetMove
@@ -500,11 +425,7 @@ class LocalOnlineStore:
         before = self._offset(transaction, event, move)
         known = None if before is None else before["until"]
         stored = {
-            "topic": move.at.topic,
-            "partition": move.at.partition,
-            "identity": move.identity,
-            "next": move.next,
-            "committed": to_us(committed_at),
+            **stored_offset(move, committed_at),
             "until": known if until is None else max(known or 0, to_us(until)),
         }
         self._put_offset(transaction, event, move, stored)
@@ -543,28 +464,18 @@ class _View:
     def candidates(self, event: EventPlan, entity: object) -> Candidates:
         """Return all that may count: ports.OnlineView."""
         live = self.store.live(self.transaction, event, self.known_at)
-        settled = live.settled(entity)
-        messages = read_messages(self.store._environment, self.transaction, event, entity)  # noqa: SLF001 - its own
-        if messages is None:
-            return Candidates(event, settled, is_hashed=live.is_hashed)
-        counts = live.counts(messages)
-        if self.known_at is not None:
-            known = to_us(self.known_at)
-            counts &= messages.heads["received"] <= known
-        removes = messages.heads["removes"]
-        at = np.flatnonzero(counts & ~removes)
-        gone = np.flatnonzero(counts & removes)
-        layouts = self.store.layouts(self.transaction, event, messages)
-        fresh = FreshRows(event, layouts, messages, at) if len(at) else None
-        if not len(at) and not len(gone):
-            return Candidates(event, settled, is_hashed=live.is_hashed)
-        removals = live.removals(entity)
-        if len(gone):
-            removals.append(removals_of(event, layouts, messages, gone, entity))
-        is_hashed = live.is_hashed and all(
-            layouts[n].is_hashed for n in set(messages.heads["layout"].tolist())
+        transaction = self.transaction
+        return fresh_candidates(
+            event,
+            entity,
+            live.settled(entity),
+            read_messages(self.store._environment, transaction, event, entity),  # noqa: SLF001 - its own
+            live.covered,
+            lambda messages: self.store.layouts(transaction, event, messages),
+            lambda: live.removals(entity),
+            self.known_at,
+            is_hashed=live.is_hashed,
         )
-        return Candidates(event, settled, fresh, removals, is_hashed)
 
     def freshness(self, event: EventPlan) -> Freshness:
         """Return how far the store is: ports.OnlineView."""
@@ -579,39 +490,3 @@ class _View:
 
 def _manifest_key(event: EventPlan, number: int) -> bytes:
     return table_key(event) + number.to_bytes(8, "big")
-
-
-def _without(segments: Iterable[Segment], days: set[date]) -> list[Segment]:
-    """Return segments that answer no more for some days; those left with none are dropped."""
-    left = [
-        replace(each, days={day: version for day, version in each.days.items() if day not in days})
-        for each in segments
-    ]
-    return [each for each in left if each.days]
-
-
-def _with_versions(segment: Segment, versions: Mapping[date, Any]) -> Segment:
-    if not versions.keys() & segment.days.keys():
-        return segment
-    return replace(
-        segment, days={day: versions.get(day, version) for day, version in segment.days.items()}
-    )
-
-
-def _to_merge(segments: Sequence[Segment]) -> list[Segment]:
-    """Return segments to merge into one: the longest run of neighbours that is small enough.
-
-    They are neighbours by their first days; so a merged one is read as one span.
-    """
-    if len(segments) <= MAX_SEGMENTS:
-        return []
-    ordered = sorted(segments, key=lambda each: min(each.days))
-    best: list[Segment] = []
-    group: list[Segment] = []
-    for each in ordered:
-        if sum(s.rows for s in group) + each.rows > MERGED_ROWS:
-            group = []
-        group.append(each)
-        if len(group) > len(best):
-            best = list(group)
-    return best if len(best) > 1 else []

@@ -9,7 +9,7 @@ import polars as pl
 
 from sequence_platform.engine.columns import Ints
 
-TAIL_BYTES = 16
+KEY_BYTES = 16
 
 
 def entity_number(entity: object) -> int:
@@ -30,5 +30,5 @@ def entity_numbers(entities: pl.Series) -> Ints:
 def entity_key(entity: object) -> bytes:
     """Return bytes that no other entity has (for text: that no other has by chance)."""
     if isinstance(entity, int):
-        return entity.to_bytes(TAIL_BYTES, "big", signed=True)
-    return blake2b(str(entity).encode(), digest_size=TAIL_BYTES).digest()
+        return entity.to_bytes(KEY_BYTES, "big", signed=True)
+    return blake2b(str(entity).encode(), digest_size=KEY_BYTES).digest()

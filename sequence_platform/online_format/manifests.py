@@ -20,6 +20,11 @@ def to_us(time: datetime) -> int:
     return (time - EPOCH) // US
 
 
+def time_of(us: int) -> datetime:
+    """Return a time from microseconds since the epoch."""
+    return EPOCH + us * US
+
+
 def to_json(manifest: Manifest) -> bytes:
     """Return a manifest as JSON."""
     marks: list[Reflected] = []
