@@ -222,7 +222,8 @@ def freshness(home: Path, environment: dict[str, str], seconds: float) -> None:
 
 
 def _message(number: int, user: int) -> bytes:
-    row = {"id": f"{number}", "user_id": user, "at": datetime.now(UTC).isoformat(), "item_id": number,
+    at = datetime.now(UTC).isoformat()
+    row = {"id": f"{number}", "user_id": user, "at": at, "item_id": number,
            "dwell_ms": 1, "score": 0.5, "vector": [0.25] * 64}  # fmt: skip
     return json.dumps(row).encode()
 
