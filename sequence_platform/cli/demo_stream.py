@@ -126,6 +126,7 @@ def stream_live(
                     live.update(seen.table(entity, seconds - passed), refresh=True)
                 time.sleep(0.1)
         show_served(console, url, writer, shop, clock)
+        seen.sent += 1
     seen.length = _length(settings, entity, clock)
     console.print(seen.table(entity, 0))
     p50, p99 = np.percentile(seen.ages, [50, 99]) if seen.ages else (0.0, 0.0)

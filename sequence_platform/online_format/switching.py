@@ -55,7 +55,10 @@ def confirming(unchanged: Mapping[date, str], reflected: Reflected) -> Change:
             day: replace(version, reflected=reflected)
             for day, version in current.days.items()
             if unchanged.get(day) == version.content_hash
+            and version.reflected.offsets != reflected.offsets
         }
+        if not moved:
+            return current
         segments = tuple(_with_versions(each, moved) for each in current.segments)
         return replace(current, segments=segments)
 

@@ -60,6 +60,11 @@ class Messages:
         lengths = self.heads["mark"].tolist()
         return [value[size : size + n] for value, n in zip(self.values, lengths, strict=True)]
 
+    @property
+    def layouts(self) -> set[int]:
+        """The numbers of all layouts that rows are packed in."""
+        return set(self.heads["layout"].tolist())
+
 
 class FreshRows:
     """Rows of one entity, unpacked column by column when asked for: engine.point.Rows."""
@@ -181,8 +186,7 @@ def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
     all_removals = removals()
     if len(gone):
         all_removals.append(removals_of(event, known_layouts, messages, gone, entity))
-    used = set(messages.heads["layout"].tolist())
-    is_hashed = is_hashed and all(known_layouts[number].is_hashed for number in used)
+    is_hashed = is_hashed and all(known_layouts[number].is_hashed for number in messages.layouts)
     return Candidates(event, settled, fresh, all_removals, is_hashed)
 
 
@@ -215,8 +219,8 @@ def packed_rows(
         heads["layout"], heads["removes"] = number_of(layout), removes
         heads["received"], heads["mark"] = received, len(mark)
         heads["id_hash"] = hash_ids(frame["event_id"])
-        packed_heads, size = heads.tobytes(), HEAD.itemsize
         keys = zip(frame["entity"], frame["event_time"].to_physical(), strict=True)
+        packed_heads, size = heads.tobytes(), HEAD.itemsize
         for at, ((entity, time_us), body) in enumerate(zip(keys, layout.pack(packed), strict=True)):
             place = PLACE.pack(time_us + EARLIEST, flush, row)
             head = packed_heads[at * size : (at + 1) * size]

@@ -166,14 +166,19 @@ def _removals(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
         corrections = lake.read_corrections(enriched_table(event), day).filter("removes")
         parts.append(corrections.with_columns(rule=pl.lit(REMOVED)).select(*ENVELOPE, "rule"))
     if event.definition.log is not None and may_reject(event):
-
-        def read_lookup(enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
-            return lake.read_lookup(enrichment_table(enrichment), keys)
-
-        raw = received_rows(event, lake.read_raw(raw_table(event), day))
-        window = Window.of_day(day)
-        parts.append(enrich_by(event, raw, read_lookup, window=window).rejected)
+        raw = lake.read_raw(raw_table(event), day)
+        parts += [] if raw.is_empty() else [_rejected(lake, event, day, raw)]
     return pl.concat(parts).unique()
+
+
+def _rejected(lake: Lake, event: EventPlan, day: date, raw: pl.DataFrame) -> pl.DataFrame:
+    """Return ENVELOPE and rule of messages of a day that were rejected."""
+
+    def read_lookup(enrichment: EnrichmentPlan, keys: pl.Series) -> pl.DataFrame:
+        return lake.read_lookup(enrichment_table(enrichment), keys)
+
+    rows = received_rows(event, raw)
+    return enrich_by(event, rows, read_lookup, window=Window.of_day(day)).rejected
 
 
 def collect(store: OnlinePublisher, event: EventPlan, keep: timedelta, clock: Clock) -> int:

@@ -130,7 +130,7 @@ class LocalOnlineStore:
         self, transaction: Transaction, event: EventPlan, messages: Messages
     ) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        for number in set(messages.heads["layout"].tolist()) - self._layouts.keys():
+        for number in messages.layouts - self._layouts.keys():
             text = transaction.get(
                 b"l" + number.to_bytes(2, "little"), db=self._environment.layouts
             )

@@ -52,7 +52,7 @@ class LayoutRegister:
 
     def of(self, messages: Messages) -> Mapping[int, Layout]:
         """Return the layouts of rows."""
-        if not set(messages.heads["layout"].tolist()) <= self._layouts.keys():
+        if messages.layouts - self._layouts.keys():
             self.read()
         return self._layouts
 
