@@ -21,7 +21,7 @@ import polars as pl
 
 from sequence_platform.engine.assemble import assemble, dedupe_columns, derive
 from sequence_platform.engine.columns import Column, Ints, concat, frame_of
-from sequence_platform.engine.resolve import resolve
+from sequence_platform.engine.resolve import resolve, without_beaten
 from sequence_platform.engine.trim import NO_KEY, trim_events
 from sequence_platform.plan.plan import ENVELOPE, TIME, TRIMMED, EventPlan, SequencePlan
 
@@ -467,14 +467,14 @@ def current_rows(event: EventPlan, rows: pl.DataFrame, removals: pl.DataFrame) -
 def _resolved(
     event: EventPlan, rows: pl.DataFrame, rejected: pl.DataFrame
 ) -> Iterator[pl.DataFrame]:
-    """Yield winning rows: per day, or over all days if the event type corrects."""
-    if event.corrects:
-        yield resolve(event, rows, rejected).rows
-        return
+    """Yield winning rows by day, without those that corrections of other days beat."""
     yield rows.clear()
     day = pl.col("event_time").dt.date()
-    for at in rows["event_time"].dt.date().unique():
-        yield resolve(event, rows.filter(day == at), rejected.filter(day == at)).rows
+    days = pl.concat([rows["event_time"], rejected["event_time"]]).dt.date().unique()
+    won = [resolve(event, rows.filter(day == at), rejected.filter(day == at)) for at in days]
+    corrections = pl.concat([each.corrections for each in won]) if event.corrects and won else None
+    for each in won:
+        yield each.rows if corrections is None else without_beaten(each.rows, corrections)
 
 
 def _frame(event: EventPlan, rows: Rows, entity: object) -> pl.DataFrame:

@@ -77,6 +77,27 @@ def may_repeat(rows: pl.DataFrame) -> bool:
     return hashes.n_unique() < rows.height
 
 
+def without_beaten(rows: pl.DataFrame, corrections: pl.DataFrame) -> pl.DataFrame:
+    """Return rows that no correction of another day beats.
+
+    Args:
+        rows: Winners of their days.
+        corrections: ``Resolved.corrections`` of all days.
+    """
+    theirs = corrections.rename({name: f"their_{name}" for name in BEATS})
+    pairs = rows.select(*KEY, *_beats(removes=False)).with_row_index("row").join(theirs, on=KEY)
+    larger, equal = pl.lit(value=False), pl.lit(value=True)
+    for name in BEATS:
+        larger |= equal & (pl.col(f"their_{name}") > pl.col(name))
+        equal &= pl.col(f"their_{name}") == pl.col(name)
+    is_foreign = pl.col("their_event_time").dt.date() != pl.col("event_time").dt.date()
+    beaten = pairs.filter(is_foreign & larger)["row"].unique()
+    if beaten.is_empty():
+        return rows
+    every = pl.int_range(rows.height, eager=True)
+    return rows.filter(~every.is_in(beaten.cast(pl.Int64).implode()))
+
+
 def unique_rows(rows: pl.DataFrame, payload: Sequence[str]) -> pl.DataFrame:
     """Return one row per key, the winner by the same order.
 

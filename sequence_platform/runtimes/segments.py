@@ -10,15 +10,13 @@ import polars as pl
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.amend import may_reject
-from sequence_platform.engine.enrich import Enriched, enrich_by
+from sequence_platform.engine.enrich import DELETE, Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.plan.plan import ENVELOPE, KEY_ORDER, EnrichmentPlan, EventPlan, Window
 from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
 from sequence_platform.ports import Lake
 from sequence_platform.ports.online import DayRows, DayVersion, OnlinePublisher, Reflected, log_id
 
-REMOVED = "removed"
-"""The rule of keys that corrections removed; which one it was the lake does not keep."""
 OPEN = "open"
 SEGMENT_ROWS = 1_000_000
 """Days that are published together make a segment of about so many rows."""
@@ -162,9 +160,9 @@ def _rows(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
 def _removals(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
     """Return keys that were deleted or rejected: a copy that streams in later must not win."""
     parts = [Enriched.empty(event).rejected]
-    if event.corrects:
+    if event.corrects:  # which rule it was the lake does not keep: it removes like a deletion
         corrections = lake.read_corrections(enriched_table(event), day).filter("removes")
-        parts.append(corrections.with_columns(rule=pl.lit(REMOVED)).select(*ENVELOPE, "rule"))
+        parts.append(corrections.with_columns(rule=pl.lit(DELETE)).select(*ENVELOPE, "rule"))
     if event.definition.log is not None and may_reject(event):
         raw = lake.read_raw(raw_table(event), day)
         parts += [] if raw.is_empty() else [_rejected(lake, event, day, raw)]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from sequence_platform.engine.enrich import Enriched, enrich
 from sequence_platform.engine.point import read_point
-from sequence_platform.engine.resolve import resolve
 from sequence_platform.online_format import switching
 from sequence_platform.plan.plan import EventPlan, SequencePlan
 from sequence_platform.ports import LogPartition, OffsetMove
@@ -178,16 +177,16 @@ class Played:
 
     def day(self, event: EventPlan, day: date) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return a day as the lake has it, and the keys that were removed from it."""
-        parts = Enriched.concat(
-            [Enriched.empty(event), *self.enriched[event.name][: self.lake[event.name]]]
-        )
+        count, meant = self.lake[event.name], HERE.oracles[event.name]
+        raw: dict[date, Rows] = {}
+        for row in self.script.messages[event.name][:count]:
+            if not oracle.enrich(meant, [row], self.script.facts)[2]:
+                raw.setdefault(meant.event_time(row).date(), []).append(row)
+        built = oracle.build_days(meant, raw, self.script.facts).get(day)
+        rows = frame(built.rows if built else [], event.schema)
+        parts = Enriched.concat([Enriched.empty(event), *self.enriched[event.name][:count]])
         here = pl.col("event_time").dt.date() == day
-        rows, rejected = parts.rows, parts.rejected
-        if not event.corrects:
-            rows, rejected = rows.filter(here), rejected.filter(here)
-        won = resolve(event, rows, rejected)
-        lost = rejected.filter(here)
-        return won.rows.filter(here), lost
+        return rows.sort("entity", "event_time", "event_id"), parts.rejected.filter(here)
 
     def answer(self, entity: object, columns: list[str], plan: SequencePlan) -> Row:
         with self.store.view() as view:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from sequence_platform.definition import EventType, Files
-from sequence_platform.engine.resolve import Resolved, resolve
+from sequence_platform.engine.resolve import Resolved, resolve, without_beaten
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import ENVELOPE, EventPlan
 from sequence_platform_tests.strategies import comparable
@@ -218,3 +218,23 @@ def test_payload_columns_may_have_any_names_and_types() -> None:
     today = {"day_of": NOON.date()}
     result = run(usual | smaller | today, usual | larger | today, event=plan)
     assert result.rows["tags"].to_list() == [["b"]]
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("correction", "kept"),
+    [
+        (row(event_time=NOON + DAY), [0]),  # of the first revision: no correction
+        (row(event_time=NOON + DAY, revision=1), []),
+        (row(event_time=NOON + HOUR, revision=1), [0]),  # of its own day: resolve has seen it
+        (removal("delete", event_time=NOON + DAY), []),
+        (removal("delete", event_time=NOON + DAY, arrival_time=NOON - HOUR), [0]),  # older
+        (removal("where", event_time=NOON + DAY), [0]),  # a filtered row of the first revision
+    ],
+)
+def test_corrections_of_other_days_beat_a_row(correction: Row, kept: list[int]) -> None:
+    rows = run(row()).rows
+    left = without_beaten(rows, run(correction).corrections)
+    assert left["revision"].to_list() == kept
