@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ SECONDS = 120.0
 KILLS = 10
 USERS = 7
 PUBLISHER = Path(online_publisher.__file__)
+ROOT = str(PUBLISHER.parents[2])
 
 
 @contextmanager
@@ -118,6 +119,10 @@ def test_killed_workers_lose_nothing_and_repeat_nothing(project: Settings) -> No
         assert store.tail_size().rows == sent
 
 
+def publishing(folder: Path, first: int) -> AbstractContextManager[subprocess.Popen[str]]:
+    return process(sys.executable, str(PUBLISHER), str(folder), str(first), PYTHONPATH=ROOT)
+
+
 def numbers_of(store: LocalOnlineStore, entity: int) -> set[int]:
     """Return which publications an answer has rows of; each must have all of its rows."""
     event = event_plan()
@@ -136,7 +141,7 @@ def test_readers_see_whole_publications_while_publishers_are_killed(tmp_path: Pa
     store = LocalOnlineStore(tmp_path, tail_mb=64)
     try:
         for _ in range(KILLS):
-            with process(sys.executable, str(PUBLISHER), str(tmp_path), str(number)) as publisher:
+            with publishing(tmp_path, number) as publisher:
                 assert publisher.stdout is not None
                 publisher.stdout.readline()
                 until = time.monotonic() + moments.uniform(0.05, 0.6)
@@ -155,7 +160,7 @@ def test_readers_see_whole_publications_while_publishers_are_killed(tmp_path: Pa
 
 def test_a_damaged_segment_is_refused_and_an_earlier_manifest_serves(tmp_path: Path) -> None:
     event = event_plan()
-    with process(sys.executable, str(PUBLISHER), str(tmp_path), "1") as publisher:
+    with publishing(tmp_path, 1) as publisher:
         assert publisher.stdout is not None
         publisher.stdout.readline()
         publisher.stdout.readline()
