@@ -115,7 +115,8 @@ def test_a_backfill_is_launched_in_the_browser_and_completes(
 
     browser.open(f"/runs/b/{launched['id']}")
     browser.wait_for("Succeeded")
-    assert browser.text().count("100% completed") == 4
+    # An enrichment, two event types enriched and served, a sequence.
+    assert browser.text().count("100% completed") == 6
 
     browser.open("/assets/enriched/click?view=events")
     browser.wait_for("dagster/partition_row_count")

@@ -119,7 +119,7 @@ def stored(settings: Settings) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
-def wait_for_all(settings: Settings, producer: Producer, seconds: float = 120) -> None:
+def wait_for_all(settings: Settings, producer: Producer, seconds: float = 240) -> None:
     sent = producer.sent
     wait_until(lambda: stored(settings) == (sent, sent, sent), seconds, f"{sent} rows in the lake")
 
@@ -143,7 +143,7 @@ def process_of(run: dg.DagsterRun) -> int:
 def test_a_supervised_stream_keeps_all_and_nothing_twice_through_kills_and_leases(
     server: DagsterServer, settings: Settings, producer: Producer
 ) -> None:
-    wait_until(lambda: len(live_runs(server)) == 2, 90, "a run for each shard")
+    wait_until(lambda: len(live_runs(server)) == 2, 180, "a run for each shard")
     producer.send(2_000)
     wait_for_all(settings, producer)
     for _ in range(2):
@@ -151,7 +151,7 @@ def test_a_supervised_stream_keeps_all_and_nothing_twice_through_kills_and_lease
         for run in live_runs(server):
             os.kill(process_of(run), signal.SIGKILL)
         producer.send(1_000)
-        wait_until(lambda: len(live_runs(server)) == 2, 120, "successors of the killed")
+        wait_until(lambda: len(live_runs(server)) == 2, 240, "successors of the killed")
         wait_for_all(settings, producer)
     # Leases end and their successors go on, while events keep coming.
     first = {run.run_id for run in live_runs(server)}
@@ -162,7 +162,7 @@ def test_a_supervised_stream_keeps_all_and_nothing_twice_through_kills_and_lease
             runs = [instance.get_run_by_id(run_id) for run_id in first]
         return all(run is not None and run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
 
-    wait_until(all_succeeded, 150, "the leases end")
+    wait_until(all_succeeded, 300, "the leases end")
     producer.send(500)
     wait_for_all(settings, producer)
     with server.instance() as instance:
