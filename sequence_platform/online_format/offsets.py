@@ -52,8 +52,8 @@ def offset_frame(stored: Iterable[bytes | Mapping[str, Any]]) -> pl.DataFrame:
 def fenced(event: EventPlan, move: OffsetMove, found: int | None) -> FencedError:
     """Return the error of a worker that another has overtaken."""
     return FencedError(
-        f"another worker has read on for event type '{event.name}'",
-        where=f"{move.at.topic}/{move.at.partition}",
+        "another worker has read on from where this one started",
+        where=f"event type '{event.name}', {move.at.topic}/{move.at.partition}",
         found=f"offset {found} in the online store",
         expected=f"offset {move.start}, where this worker began",
         next_step="none: what it had in hand is in the store already",

@@ -130,13 +130,13 @@ def live_runs(server: DagsterServer) -> list[dg.DagsterRun]:
         return list(instance.get_runs(filters))
 
 
-def process_of(run: dg.DagsterRun) -> int:
-    """Return the process that a run works in."""
+def process_of(run: dg.DagsterRun) -> int | None:
+    """Return the process that a run works in; None if its lease ended just now."""
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if any(run.run_id in part for part in line):
             return int(process.pid)
-    raise AssertionError(f"no process works on {run.run_id}")
+    return None
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -146,13 +146,17 @@ def test_a_supervised_stream_keeps_all_and_nothing_twice_through_kills_and_lease
     wait_until(lambda: len(live_runs(server)) == 2, 180, "a run for each shard")
     producer.send(2_000)
     wait_for_all(settings, producer)
+    kills = 0
     for _ in range(2):
         producer.send(1_000)
         for run in live_runs(server):
-            os.kill(process_of(run), signal.SIGKILL)
+            if (process := process_of(run)) is not None:
+                os.kill(process, signal.SIGKILL)
+                kills += 1
         producer.send(1_000)
         wait_until(lambda: len(live_runs(server)) == 2, 240, "successors of the killed")
         wait_for_all(settings, producer)
+    assert kills > 0
     # Leases end and their successors go on, while events keep coming.
     first = {run.run_id for run in live_runs(server)}
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -188,6 +188,7 @@ def test_two_workers_of_one_shard_do_no_harm(settings: Settings, broker: KafkaBr
     writer = KafkaLogWriter(broker.address)
     writer.create_topic(TOPIC, PARTITIONS)
     with (
+        closing(writer),
         worker(settings, "--flush-seconds", "0.2") as one,
         worker(settings, "--flush-seconds", "0.2") as other,
     ):
@@ -202,7 +203,6 @@ def test_two_workers_of_one_shard_do_no_harm(settings: Settings, broker: KafkaBr
         assert len(ended) == 1
         output = ended[0].communicate()[0]
         assert "another worker has read on from where this one started" in output
-    writer.close()
     rows, distinct = count(
         settings,
         "SELECT count(*), count(DISTINCT (_topic, _partition, _offset)) FROM raw.click",
