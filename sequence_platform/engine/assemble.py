@@ -5,7 +5,7 @@ Only keys are ordered and trimmed; columns are gathered once, for the events tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from sequence_platform.engine.trim import (
     NO_KEY,
     Ints,
     Trim,
+    TrimPolicy,
     trim_events,
 )
 from sequence_platform.plan.plan import TRIMMED, SequencePlan
@@ -59,7 +60,7 @@ def assemble_current(
     """
     found = merge_and_trim(sequence, current)
     trim, runs = found.trim, found.runs
-    flat = _gather(sequence, found.ordered[trim.kept], current)
+    flat = gather(sequence, found.ordered[trim.kept], current)
     return _to_lists(sequence, flat, runs[trim.kept], _cut_by_entity(trim, runs), as_of)
 
 
@@ -80,7 +81,7 @@ class Merged:
 
 def merge_and_trim(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> Merged:
     """Return in which order events come and which of them stay; arguments as assemble_current."""
-    ordered = _ordered(sequence, current)
+    ordered = in_order(sequence, current)
     runs = ordered["entity"].rle_id().cast(pl.Int64).to_numpy()
     return Merged(ordered, runs, _trim(sequence, ordered, current, runs))
 
@@ -106,7 +107,7 @@ def _within(rows: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
     return rows if inside.all() else rows.filter(inside)
 
 
-def _ordered(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def in_order(sequence: SequencePlan, current: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Return the keys of all events in sequence order, with their type's number and their row."""
     empty: dict[str, pl.DataType | type[pl.DataType]] = {
         "entity": sequence.entity_type,
@@ -144,23 +145,23 @@ def _trim(
 ) -> Trim:
     """Apply the trim policy to the merged sequence."""
     return trim_events(
-        sequence,
+        TrimPolicy.of(sequence),
         runs,
         ordered["event_time"].to_physical().to_numpy(),
         ordered["type"].to_numpy(),
-        lambda at: _dedupe_keys(sequence, ordered[at], current),
+        lambda at: dedupe_keys_of(sequence, ordered[at], current),
     )
 
 
-def _dedupe_keys(
+def dedupe_keys_of(
     sequence: SequencePlan, ordered: pl.DataFrame, current: Mapping[str, pl.DataFrame]
 ) -> Ints:
-    """Return the dedupe key of each event: ``trim_events``."""
+    """Return the dedupe key of each event, as ``trim_events`` wants them."""
     names = dedupe_columns(sequence)
     return dedupe_keys(
-        _gather(
-            sequence, ordered, current, [name for name in names if name != "event_type"]
-        ).select(names)
+        gather(sequence, ordered, current, [name for name in names if name != "event_type"]).select(
+            names
+        )
     )
 
 
@@ -182,7 +183,7 @@ def dedupe_keys(values: pl.DataFrame) -> Ints:
     return keys.fill_null(NO_KEY).to_numpy()
 
 
-def _gather(
+def gather(
     sequence: SequencePlan,
     ordered: pl.DataFrame,
     current: Mapping[str, pl.DataFrame],
@@ -219,12 +220,35 @@ def _gather(
     return flat.hstack(values)
 
 
-def derive(sequence: SequencePlan, flat: pl.DataFrame) -> pl.DataFrame:
-    """Return events, in the order of final sequences, with their derived columns."""
+def as_lists(flat: pl.DataFrame, offsets: Ints) -> dict[str, pl.Series]:
+    """Return a list column per column; list ``n`` has the rows ``[offsets[n], offsets[n + 1])``."""
+    shared = pa.array(offsets, type=pa.int64())
+    newest = pl.CompatLevel.newest()
+    return {
+        series.name: pl.Series(
+            series.name,
+            pa.LargeListArray.from_arrays(shared, series.rechunk().to_arrow(compat_level=newest)),
+            dtype=pl.List(series.dtype),
+        )
+        for series in flat
+    }
+
+
+def derive(
+    sequence: SequencePlan, flat: pl.DataFrame, asked: Collection[str] | None = None
+) -> pl.DataFrame:
+    """Return events, in the order of final sequences, with their derived columns.
+
+    Args:
+        sequence: The compiled sequence.
+        flat: With ``entity``, a value a sequence.
+        asked: Only these of the derived columns.
+    """
     derived = sequence.definition.derived or {}
     return flat.with_columns(
         expr.over("entity").cast(sequence.derived[name]).alias(name)
         for name, expr in derived.items()
+        if asked is None or name in asked
     )
 
 
@@ -246,18 +270,8 @@ def _to_lists(
     """Derive, and turn the events of each entity into a row of lists that share their offsets."""
     flat = derive(sequence, flat)
     starts = np.flatnonzero(np.diff(runs, prepend=-1)) if len(runs) else np.empty(0, dtype=np.int64)
-    offsets = pa.array(np.append(starts, len(runs)), type=pa.int64())
-    lists = {
-        name: pl.Series(
-            name,
-            pa.LargeListArray.from_arrays(
-                offsets, flat[name].rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
-            ),
-            dtype=dtype,
-        )
-        for name, dtype in sequence.schema.items()
-        if name in flat.columns and name != "entity"
-    }
+    names = [name for name in sequence.schema if name in flat.columns and name != "entity"]
+    lists = as_lists(flat.select(names), np.append(starts, len(runs)))
     entities = runs[starts]
     return pl.DataFrame(
         {

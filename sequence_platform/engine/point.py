@@ -22,7 +22,7 @@ import polars as pl
 from sequence_platform.engine.assemble import assemble, dedupe_columns, derive
 from sequence_platform.engine.columns import Column, Ints, concat, frame_of
 from sequence_platform.engine.resolve import resolve, without_beaten
-from sequence_platform.engine.trim import NO_KEY, trim_events
+from sequence_platform.engine.trim import NO_KEY, TrimPolicy, trim_events
 from sequence_platform.plan.plan import ENVELOPE, TIME, TRIMMED, EventPlan, SequencePlan
 
 Hashes = npt.NDArray[np.uint64]
@@ -266,7 +266,7 @@ def _by_keys(
         lengths = [piece.stop - piece.start for piece in pieces]
         codes = np.repeat(np.asarray(types, dtype=np.int64), lengths)
         trim = trim_events(
-            sequence,
+            TrimPolicy.of(sequence),
             np.zeros(total, dtype=np.int64),
             times[at_all],
             codes[at_all],

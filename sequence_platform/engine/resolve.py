@@ -129,14 +129,38 @@ def _winners(candidates: pl.DataFrame, rows: pl.DataFrame, payload: Sequence[str
     several = candidates.select(several=pl.struct(KEY).is_duplicated())["several"]
     if not several.any():
         return candidates
-    contested = candidates.filter(several)
+    ordered = _by_standing(candidates.filter(several), rows, payload)
+    won = ordered.group_by(KEY, maintain_order=True).last().select(candidates.columns)
+    return pl.concat([candidates.filter(~several), won])
+
+
+def _by_standing(
+    contested: pl.DataFrame, rows: pl.DataFrame, payload: Sequence[str]
+) -> pl.DataFrame:
+    """Return candidates sorted by key, the winner of each key last."""
     # Numbered, since a payload column may have any name, "row" too.
     content = rows.select(
         pl.col(name).alias(f"payload {at}") for at, name in enumerate(payload)
     ).with_row_index("row")
     # Of copies alike in all the last stays, so that amending a partition can prefer what it holds.
-    ordered = contested.join(content, on="row", how="left", maintain_order="left").sort(
+    return contested.join(content, on="row", how="left", maintain_order="left").sort(
         *KEY, *BEATS, "rule", *content.columns[1:], nulls_last=False, maintain_order=True
     )
-    won = ordered.group_by(KEY, maintain_order=True).last().select(candidates.columns)
-    return pl.concat([candidates.filter(~several), won])
+
+
+def copies_of(rows: pl.DataFrame, payload: Sequence[str]) -> pl.DataFrame:
+    """Return the rows that share their key with others, a later one beating an earlier.
+
+    Args:
+        rows: The envelope and those columns of the payload that are there.
+        payload: Decides between rows alike in their envelope.
+
+    Frames:
+        returns: row: its position; copy: a number from 0, equal where keys are.
+    """
+    if not may_repeat(rows):
+        return pl.DataFrame(schema={"row": pl.get_index_type(), "copy": pl.UInt32})
+    candidates = _candidates(rows)
+    contested = candidates.filter(pl.struct(KEY).is_duplicated())
+    ordered = _by_standing(contested, rows, [name for name in payload if name in rows.columns])
+    return ordered.select("row", copy=pl.struct(KEY).rle_id())

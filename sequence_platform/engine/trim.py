@@ -7,14 +7,14 @@ oldest first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
-from sequence_platform.definition import Dedupe
+from sequence_platform.definition import Dedupe, Sessions
 from sequence_platform.plan.plan import SequencePlan
 
 Ints = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ def keep_newest(runs: Ints, limit: int) -> Mask:
     return _last_of_run(runs) - np.arange(len(runs)) < limit
 
 
-def keep_quotas(runs: Ints, types: npt.NDArray[np.integer], quotas: dict[int, int]) -> Mask:
+def keep_quotas(runs: Ints, types: npt.NDArray[np.integer], quotas: Mapping[int, int]) -> Mask:
     """Keep the newest events of each event type that has a quota, by the type's number."""
     kept = np.ones(len(runs), dtype=np.bool_)
     for number, quota in quotas.items():
@@ -85,8 +85,36 @@ class Trim:
         self.kept = self.kept[mask]
 
 
+@dataclass(frozen=True, slots=True)
+class TrimPolicy:
+    """What a sequence trims beside age; where no definition is at hand, all there is to know.
+
+    Attributes:
+        quotas: Newest events kept of an event type, by its number.
+    """
+
+    max_length: int
+    sessions: Sessions | None = None
+    dedupe: Dedupe | None = None
+    quotas: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sequence: SequencePlan) -> TrimPolicy:
+        """Return the policy of a sequence."""
+        policy = sequence.definition
+        given = policy.quotas or {}
+        numbered = enumerate(sequence.events)
+        quotas = {number: given[event.name] for number, event in numbered if event.name in given}
+        return cls(policy.max_length, policy.sessions, policy.dedupe, quotas)
+
+    @property
+    def is_length_alone(self) -> bool:
+        """Whether what stays is always the newest events."""
+        return self.sessions is None and self.dedupe is None and not self.quotas
+
+
 def trim_events(
-    sequence: SequencePlan,
+    policy: TrimPolicy,
     runs: Ints,
     time_us: Ints,
     types: npt.NDArray[np.integer],
@@ -95,14 +123,13 @@ def trim_events(
     """Apply a trim policy, in its fixed order, to merged sequences; age is cut before.
 
     Args:
-        sequence: The compiled sequence.
+        policy: What to keep.
         runs: The entity of each event, as a number that does not fall.
         time_us: When each event happened.
         types: The number of each event's type, by priority.
         dedupe_keys: Returns for events at positions a number each, equal where all of
             ``dedupe.by`` are, NO_KEY where one is null.
     """
-    policy = sequence.definition
     trim = Trim(np.arange(len(runs)), {})
     if policy.sessions is not None:
         mask = keep_sessions(runs, time_us, policy.sessions.gap, policy.sessions.keep)
@@ -111,9 +138,7 @@ def trim_events(
         left = (runs[trim.kept], time_us[trim.kept], dedupe_keys(trim.kept))
         trim.apply("dedupe", _deduped(policy.dedupe, *left))
     if policy.quotas:
-        numbers = {event.name: number for number, event in enumerate(sequence.events)}
-        quotas = {numbers[name]: quota for name, quota in policy.quotas.items() if name in numbers}
-        trim.apply("quotas", keep_quotas(runs[trim.kept], types[trim.kept], quotas))
+        trim.apply("quotas", keep_quotas(runs[trim.kept], types[trim.kept], policy.quotas))
     trim.apply("max_length", keep_newest(runs[trim.kept], policy.max_length))
     return trim
 

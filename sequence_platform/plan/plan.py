@@ -144,6 +144,11 @@ class SequencePlan:
     request_fingerprint: str
 
     @property
+    def lookback_us(self) -> int:
+        """The lookback in microseconds."""
+        return self.lookback // timedelta(microseconds=1)
+
+    @property
     def carried(self) -> tuple[str, ...]:
         """Columns of events that a snapshot holds or that decide what it holds."""
         return tuple(name for name in self.columns if name not in self.late)
