@@ -16,6 +16,7 @@ from sequence_platform.definition import (
     Sequence,
     Sessions,
     Table,
+    TrainingSet,
     Vector,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Sequence",
     "Sessions",
     "Table",
+    "TrainingSet",
     "Vector",
     "connect",
     "read_sequences",

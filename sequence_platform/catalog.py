@@ -32,7 +32,7 @@ def load_plan(folder: Path) -> Plan:
     for file, module in _modules(folder.absolute(), problems):
         located.extend(Located(file, value) for value in _own_values(module))
     if not located and not problems:
-        expected = "EventType, Enrichment or Sequence values at module level"
+        expected = "EventType, Enrichment, Sequence or TrainingSet values at module level"
         problems.append(
             Problem(
                 str(folder),

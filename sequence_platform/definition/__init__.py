@@ -4,8 +4,9 @@ from sequence_platform.definition.enrichment import Enrichment, Lookup, Vector
 from sequence_platform.definition.event_type import EventType, Executor
 from sequence_platform.definition.sequence import Dedupe, Sequence, Sessions
 from sequence_platform.definition.source import Files, Log, Source, Table
+from sequence_platform.definition.training_set import TrainingSet
 
-Definition = EventType | Enrichment | Sequence
+Definition = EventType | Enrichment | Sequence | TrainingSet
 
 __all__ = [
     "Dedupe",
@@ -20,5 +21,6 @@ __all__ = [
     "Sessions",
     "Source",
     "Table",
+    "TrainingSet",
     "Vector",
 ]

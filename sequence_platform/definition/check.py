@@ -12,6 +12,7 @@ from sequence_platform.definition.event_type import EventType
 from sequence_platform.definition.fields import wrong_types
 from sequence_platform.definition.sequence import Dedupe, Sequence, Sessions
 from sequence_platform.definition.source import Files, Table
+from sequence_platform.definition.training_set import TrainingSet
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 OWNER = re.compile(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -26,12 +27,14 @@ class Fault(NamedTuple):
     next_step: str = ""
 
 
-def check_types(definition: EventType | Enrichment | Sequence) -> list[Fault]:
+def check_types(definition: EventType | Enrichment | Sequence | TrainingSet) -> list[Fault]:
     """Return the fields that hold values of wrong types; nothing else can be asked of those."""
     return [Fault(*fault) for fault in wrong_types(definition)]
 
 
-def check_definition(definition: EventType | Enrichment | Sequence) -> Iterator[Fault]:
+def check_definition(
+    definition: EventType | Enrichment | Sequence | TrainingSet,
+) -> Iterator[Fault]:
     """Yield what is wrong with a definition's own values, which are of the right types."""
     if not NAME.fullmatch(definition.name):
         yield Fault(
@@ -52,15 +55,11 @@ def check_definition(definition: EventType | Enrichment | Sequence) -> Iterator[
         case EventType():
             yield from _check_event_type(definition)
         case Enrichment():
-            yield from _check_source("source", definition.source)
-            if isinstance(definition.source, Files) and definition.source.is_daily:
-                yield Fault(
-                    "source",
-                    definition.source.pattern,
-                    "a pattern without {day}: enrichments are read whole",
-                )
+            yield from _check_enrichment(definition)
         case Sequence():
             yield from _check_sequence(definition)
+        case TrainingSet():
+            yield from _check_training_set(definition)
 
 
 def _check_event_type(event: EventType) -> Iterator[Fault]:
@@ -84,6 +83,21 @@ def _check_event_type(event: EventType) -> Iterator[Fault]:
             return
     if event.earliest >= event.latest:
         yield Fault("earliest", f"{event.earliest} .. {event.latest}", "earliest before latest")
+
+
+def _check_enrichment(enrichment: Enrichment) -> Iterator[Fault]:
+    yield from _check_source("source", enrichment.source)
+    if isinstance(enrichment.source, Files) and enrichment.source.is_daily:
+        expected = "a pattern without {day}: enrichments are read whole"
+        yield Fault("source", enrichment.source.pattern, expected)
+
+
+def _check_training_set(training: TrainingSet) -> Iterator[Fault]:
+    yield from _check_source("labels", training.labels)
+    if training.delay < timedelta(0):
+        yield Fault("delay", str(training.delay), "a positive duration, or none")
+    if not training.layouts:
+        yield Fault("layouts", "none", "'pointers', 'lists' or both")
 
 
 def _check_source(field: str, source: Files | Table) -> Iterator[Fault]:

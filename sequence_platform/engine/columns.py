@@ -187,6 +187,30 @@ def concat(dtype: pl.DataType, parts: Sequence[Column]) -> Column:
     return Column(dtype, np.concatenate(cast("list[Values]", arrays)), valid)
 
 
+def filled(values: pl.Series) -> Column:
+    """Return a series as a column with zeros where it is null.
+
+    A null within a vector of floats becomes NaN; a vector of integers that holds one is null.
+    """
+    dtype = values.dtype
+    if isinstance(dtype, pl.Array) and fixed_width(dtype) is not None:
+        items = values.arr.explode(keep_nulls=False, empty_as_null=False)
+        if items.null_count():
+            lists = values.arr.to_list()
+            has_null = lists.list.eval(pl.element().is_null()).list.any().fill_null(value=False)
+            if instance(dtype.inner).is_float():
+                lists = lists.list.eval(pl.element().fill_null(float("nan")))
+            else:
+                lists = pl.select(pl.when(~has_null).then(lists)).to_series()
+            values = lists.list.to_array(dtype.size)
+    column = Column.of(values)
+    if column.valid is None or not isinstance(column.values, np.ndarray):
+        return column
+    numbers = column.values.copy()
+    numbers[~column.valid] = 0
+    return Column(dtype, numbers, column.valid)
+
+
 def buffers_of(array: pa.Array, width: np.dtype[Any]) -> tuple[Values | None, Mask | None]:
     """Return numpy views of an Arrow array, values and which are valid (None: all).
 

@@ -78,14 +78,17 @@ def seen(
     return at[trim.kept]
 
 
-def first_not_before(time_us: Ints, start: Ints, stop: Ints, targets: Ints) -> Ints:
+def first_not_before(
+    times_at: Callable[[Ints], Ints], start: Ints, stop: Ints, targets: Ints
+) -> Ints:
     """Return for each range of sorted times the first position whose time is not before a target.
 
     Binary search of all ranges at once: as many steps as the longest range needs, and only the
-    times looked at are touched.
+    times looked at are read.
 
     >>> times = np.array([1, 5, 9, 2, 4])
-    >>> first_not_before(times, np.array([0, 3]), np.array([3, 5]), np.array([5, 9])).tolist()
+    >>> bounds = np.array([0, 3]), np.array([3, 5])
+    >>> first_not_before(times.take, *bounds, np.array([5, 9])).tolist()
     [1, 5]
     """
     low, high = start.astype(np.int64), stop.astype(np.int64)
@@ -93,7 +96,7 @@ def first_not_before(time_us: Ints, start: Ints, stop: Ints, targets: Ints) -> I
         middle = (low + high) >> 1
         is_open = low < high
         is_before = is_open.copy()
-        is_before[is_open] = time_us[middle[is_open]] < targets[is_open]
+        is_before[is_open] = times_at(middle[is_open]) < targets[is_open]
         low = np.where(is_before, middle + 1, low)
         high = np.where(is_open & ~is_before, middle, high)
     return low
@@ -186,8 +189,8 @@ def _ranges(
     time_us = ordered["event_time"].to_physical().to_numpy()
     as_of = requests["as_of"].cast(TIME).to_physical().to_numpy()
     lookback = sequence.lookback_us
-    start = first_not_before(time_us, first, last, as_of - lookback)
-    return start, first_not_before(time_us, start, last, as_of)
+    start = first_not_before(time_us.take, first, last, as_of - lookback)
+    return start, first_not_before(time_us.take, start, last, as_of)
 
 
 def _known(requests: pl.DataFrame) -> Ints:

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from sequence_platform.definition import Definition, Enrichment, EventType, Lookup, Sequence
+from sequence_platform.definition import (
+    Definition,
+    Enrichment,
+    EventType,
+    Lookup,
+    Sequence,
+    TrainingSet,
+)
 from sequence_platform.definition.check import check_definition, check_types
 from sequence_platform.errors import DefinitionError, Problem
 from sequence_platform.plan.compile_enrichment import compile_enrichment
 from sequence_platform.plan.compile_event import compile_event
 from sequence_platform.plan.compile_sequence import compile_sequence
+from sequence_platform.plan.compile_training import compile_training
 from sequence_platform.plan.fingerprint import fingerprint
-from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan, SequencePlan
+from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan, SequencePlan, TrainingPlan
 from sequence_platform.plan.report import Report
 
-KIND = {EventType: "event type", Enrichment: "enrichment", Sequence: "sequence"}
+KIND = {
+    EventType: "event type",
+    Enrichment: "enrichment",
+    Sequence: "sequence",
+    TrainingSet: "training set",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,21 +75,28 @@ def compile_plan(definitions: Iterable[Located], problems: Iterable[Problem] = (
             s := compile_sequence(item.value, events, reports[id(item.value)])
         ):
             sequences[id(item.value)] = s
+    compiled = [
+        compile_training(item.value, sequences, reports[id(item.value)])
+        for item in sound
+        if isinstance(item.value, TrainingSet)
+    ]
     if found:
         raise DefinitionError(found)
-    return _plan(enrichments.values(), events.values(), sequences.values())
+    return _plan(enrichments.values(), events.values(), sequences.values(), filter(None, compiled))
 
 
 def _plan(
     enrichments: Iterable[EnrichmentPlan],
     events: Iterable[EventPlan],
     sequences: Iterable[SequencePlan],
+    training: Iterable[TrainingPlan],
 ) -> Plan:
     plan = Plan(
         events={event.name: event for event in sorted(events, key=_name)},
         enrichments={enrichment.name: enrichment for enrichment in sorted(enrichments, key=_name)},
         sequences={sequence.name: sequence for sequence in sorted(sequences, key=_name)},
         fingerprint="",
+        training={item.name: item for item in sorted(training, key=_name)},
     )
     parts = [[item.name, item.fingerprint] for item in plan.enrichments.values()]
     parts += [[item.name, item.fingerprint] for item in plan.events.values()]
@@ -86,7 +106,7 @@ def _plan(
     return replace(plan, fingerprint=fingerprint(parts))
 
 
-def _name(item: EnrichmentPlan | EventPlan | SequencePlan) -> str:
+def _name(item: EnrichmentPlan | EventPlan | SequencePlan | TrainingPlan) -> str:
     return item.name
 
 
@@ -117,6 +137,8 @@ def _references(value: Definition) -> Iterator[Definition]:
         case EventType():
             for lookup in value.enrich:
                 yield lookup.enrichment if isinstance(lookup, Lookup) else lookup
+        case TrainingSet():
+            yield value.sequence
         case Enrichment():
             return
 

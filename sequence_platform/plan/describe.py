@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from sequence_platform.definition import Enrichment, EventType, Log, Sequence, Source
+from sequence_platform.definition import Enrichment, EventType, Log, Sequence, Source, TrainingSet
 from sequence_platform.plan.expressions import canonical_tree, readable
 from sequence_platform.plan.fingerprint import code_fingerprint
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, LookupPlan, SequencePlan
@@ -121,6 +121,30 @@ def describe_sequence(  # noqa: PLR0913, PLR0917 - the parts of a sequence
     }
 
 
+def describe_training(  # noqa: PLR0913, PLR0917 - the parts of a training set
+    definition: TrainingSet,
+    sequence: SequencePlan,
+    raw: pl.Schema,
+    entity: pl.Expr,
+    request_time: pl.Expr,
+    columns: Iterable[str],
+) -> Json:
+    """Return a training set as JSON."""
+    return {
+        **_about(definition),
+        "decides": {
+            "version": definition.version,
+            "sequence": sequence.fingerprint,
+            "raw_schema": _types(raw),
+            "labels": _source(definition.labels),
+            "expressions": _trees({"entity": entity, "request_time": request_time}),
+            "delay": str(definition.delay),
+            "known": definition.known,
+            "columns": list(columns),
+        },
+    }
+
+
 def describe_trim(definition: Sequence, lookback: timedelta) -> Json:
     """Return the trim policy as JSON, durations in seconds."""
     dedupe, sessions = definition.dedupe, definition.sessions
@@ -167,7 +191,7 @@ def describe_plan(plan: EventPlan | EnrichmentPlan | SequencePlan) -> Json:
     return described | {"table": plan.table, "fingerprint": plan.fingerprint}
 
 
-def _about(definition: EventType | Enrichment | Sequence) -> Json:
+def _about(definition: EventType | Enrichment | Sequence | TrainingSet) -> Json:
     return {
         "name": definition.name,
         "owner": definition.owner,

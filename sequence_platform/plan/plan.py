@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
-from sequence_platform.definition import Enrichment, EventType, Sequence
+from sequence_platform.definition import Enrichment, EventType, Sequence, TrainingSet
 
 TIME = pl.Datetime("us", "UTC")
 """The type of every time past the envelope: microseconds, UTC."""
@@ -166,13 +166,41 @@ class SequencePlan:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TrainingPlan:
+    """A compiled training set.
+
+    Attributes:
+        table: Its name, with the version from the second on.
+        entity: Over a label, of the type of the sequence's entities; null where it is not one.
+        request_time: Over a label, TIME.
+        columns: Of the sequence's columns and event_id, what the training store holds.
+    """
+
+    name: str
+    table: str
+    definition: TrainingSet
+    sequence: SequencePlan
+    raw_schema: pl.Schema
+    entity: pl.Expr
+    request_time: pl.Expr
+    columns: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """All definitions of a project, compiled; by name."""
+    """All definitions of a project, compiled; by name.
+
+    Attributes:
+        training: Training sets, which no runtime but training knows; the fingerprint leaves them
+            out.
+    """
 
     events: Mapping[str, EventPlan]
     enrichments: Mapping[str, EnrichmentPlan]
     sequences: Mapping[str, SequencePlan]
     fingerprint: str
+    training: Mapping[str, TrainingPlan] = field(default_factory=dict)
 
     def start_of(self, item: EventPlan | SequencePlan) -> date:
         """Return the first day that is built.

@@ -336,6 +336,10 @@ class LakeReader(Protocol):
         """Return the corrections that a day of a table that corrects holds (CORRECTION_COLUMNS)."""
         ...
 
+    def snapshot_number(self) -> int:
+        """Return the number of the newest snapshot; it rises with every commit."""
+        ...
+
     def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
         """Return how many rows of a partition break each guarantee, by check name.
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.assemble import assemble_current
+from sequence_platform.engine.buckets import entity_buckets
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.engine.enrich import Enriched, enrich_by, latest_versions, prepare_lookup
 from sequence_platform.engine.raw import received_rows
@@ -195,7 +196,7 @@ def build_sequence(
         ledger = _ledger(lake, sequence, (window.start.date(), active.end.date()))
         is_one = int(ledger["rows"].sum()) <= bucket_rows
         counts = lake.entity_counts(tables, active if is_one else window, active=active)
-        buckets = _buckets(counts, bucket_rows)
+        buckets = entity_buckets(counts, bucket_rows)
         snapshots = (
             assemble_current(sequence, current, active.end)
             for current in _read_ahead(read_current, buckets)
@@ -314,14 +315,6 @@ def _read_ahead(read: Callable[[K], T], keys: Iterable[K]) -> Iterator[T]:
                 yield current.result()
         if following is not None:
             yield following.result()
-
-
-def _buckets(counts: pl.DataFrame, bucket_rows: int) -> list[pl.Series]:
-    """Return the entities in parts, in order, each with about ``bucket_rows`` events."""
-    bucket = (counts["rows"].cum_sum() - 1) // bucket_rows
-    return list(
-        counts.group_by(bucket.alias("bucket"), maintain_order=True).agg("entity")["entity"]
-    )
 
 
 Content = Mapping[date, list[str]]

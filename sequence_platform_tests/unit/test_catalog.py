@@ -162,7 +162,7 @@ def test_a_file_that_exits_is_a_file_that_does_not_import(write: Write) -> None:
 def test_a_folder_without_definitions_says_what_is_missing(write: Write) -> None:
     (found,) = problems(write({"a.py": "x = 3\n"}))
     assert found.found == "no definitions"
-    assert found.expected == "EventType, Enrichment or Sequence values at module level"
+    assert found.expected == "EventType, Enrichment, Sequence or TrainingSet values at module level"
     assert found.next_step == "see SEQUENCE_PLATFORM_DEFINITIONS"
 
 

@@ -179,6 +179,10 @@ class DuckLakeLake:
         """Return each entity's newest row with ``day <= until``, sorted by entity."""
         return read.read_snapshots(self._session, spec, columns, until, entities=entities)
 
+    def snapshot_number(self) -> int:
+        """Return the number of the newest snapshot."""
+        return read.snapshot_number(self._session)
+
     def violations(self, spec: TableSpec, day: date | None) -> Mapping[str, int]:
         """Return how many rows of a partition break each guarantee."""
         return checks.violations(self._session, self._lawful, spec, day)

@@ -19,6 +19,7 @@ from sequence_platform.stores.ducklake.platform_tables import DEAD_LETTERS, LEDG
 from sequence_platform.stores.ducklake.scan import FileCache, count_in_files, read_files
 from sequence_platform.stores.ducklake.session import Session
 from sequence_platform.stores.ducklake.sql import (
+    CATALOG,
     columns_of,
     day_is,
     day_literal,
@@ -151,6 +152,12 @@ def read_snapshots(
         frames=_entities(spec, entities),
     )
     return from_stored(found, _types(spec, ["day", *columns]))
+
+
+def snapshot_number(session: Session) -> int:
+    """Return the newest snapshot; see ``ports.LakeReader.snapshot_number``."""
+    found = session.query(f"SELECT max(snapshot_id) AS newest FROM ducklake_snapshots('{CATALOG}')")
+    return int(found["newest"].item())
 
 
 def read_ledger(

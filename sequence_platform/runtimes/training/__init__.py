@@ -1,0 +1,1 @@
+"""The training runtime: labels to pointers, pointers to sequences."""

@@ -1,0 +1,5 @@
+"""The training store in a folder: a file a column, mapped and read by ranges."""
+
+from sequence_platform.stores.local_training.store import LocalTrainingStore
+
+__all__ = ["LocalTrainingStore"]
