@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     online_tail_mb: int = Field(
         16_384, ge=64, description="Room for streamed rows that no segment covers yet."
     )
+    training: str = Field(
+        "", description="Folder of training stores and data sets (default: in home)."
+    )
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="API keys, hashed: a JSON list as in keys.json in home, and instead of it.",
@@ -129,6 +132,11 @@ class Settings(BaseSettings):
     def online_url(self) -> str:
         """The online store given, or the folder in home."""
         return self.online or str(self.home.absolute() / "online")
+
+    @property
+    def training_folder(self) -> Path:
+        """The folder of training stores and data sets given, or that in home."""
+        return Path(self.training) if self.training else self.home.absolute() / "training"
 
     @property
     def catalog_url(self) -> str:

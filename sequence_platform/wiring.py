@@ -43,6 +43,7 @@ from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform.stores.local_online import LocalOnlineStore
+from sequence_platform.stores.local_training import LocalDatasets, LocalTrainingStore
 
 REDIS = ("redis://", "rediss://")
 
@@ -75,11 +76,14 @@ class Platform:
         return self.source_of(name) if has_history else None
 
     def source_of(self, name: str) -> BatchSource:
-        """Return the batch source of an event type or enrichment, by its name.
+        """Return the batch source of an event type, enrichment or training set, by its name.
 
         Raises:
             StoreError: the event type has only a log.
         """
+        if name in self.plan.training:
+            training = self.plan.training[name]
+            return self._source(name, training.definition.labels, training.raw_schema, None)
         if name in self.plan.enrichments:
             enrichment = self.plan.enrichments[name]
             return self._source(name, enrichment.definition.source, enrichment.raw_schema, None)
@@ -138,6 +142,12 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> Iterator[Lake]:
         yield lake
     finally:
         lake.close()
+
+
+def open_training(settings: Settings) -> tuple[LocalTrainingStore, LocalDatasets]:
+    """Return the training stores and the data sets of these settings."""
+    folder = settings.training_folder
+    return LocalTrainingStore(folder / "stores"), LocalDatasets(folder / "datasets")
 
 
 @contextmanager

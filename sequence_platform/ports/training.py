@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sequence_platform.definition.training_set import Known, Layout
 from sequence_platform.engine.columns import Ints, Mask
 from sequence_platform.engine.trim import TrimPolicy
 from sequence_platform.plan.plan import SequencePlan
@@ -253,4 +255,82 @@ class TrainingStore(Protocol):
             built_at: Now.
             lake_snapshot: Of the lake that the rows are from.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DatasetInfo:
+    """A data set, as it describes itself.
+
+    Attributes:
+        name: Of the training set, with its version from the second on.
+        id: Hash of the training set, the store version and the labels: equal input, equal id.
+        fingerprint: Of the training set.
+        plan_fingerprint: Of all definitions when it was made.
+        store_version: That pointers point into.
+        lake_snapshot: Number of the lake's snapshot that the store version was built from.
+        columns: That the store version holds.
+        layouts: What there is: ``pointers``, ``lists``.
+        delay_us: Between what a request sees and when it was made.
+        known: Whether late arrivals count before they had arrived (``now``).
+        rules: Of the sequence.
+        rows: Labels, in the order in which they were read.
+        outcomes: How many labels had each outcome.
+        duplicates: Labels that repeat an earlier one's entity and time.
+        labels_digest: Hash of all labels.
+        notes: What whoever trains with it should know.
+        checksums: Of its files.
+    """
+
+    name: str
+    id: str
+    fingerprint: str
+    plan_fingerprint: str
+    sequence: str
+    sequence_fingerprint: str
+    store_version: str
+    lake_snapshot: int
+    columns: Sequence[str]
+    layouts: tuple[Layout, ...]
+    delay_us: int
+    known: Known
+    rules: Rules
+    rows: int
+    outcomes: Mapping[str, int]
+    duplicates: int
+    labels_digest: str
+    notes: Sequence[str]
+    created_at: datetime
+    checksums: Mapping[str, str]
+
+
+class DatasetWriter(Protocol):
+    """Takes a data set, some labels at a time."""
+
+    def pointers(self, frame: pl.DataFrame) -> None:
+        """Add labels with their pointers."""
+        ...
+
+    def lists(self, frame: pl.DataFrame) -> None:
+        """Add labels with their sequences."""
+        ...
+
+    def dead(self, frame: pl.DataFrame) -> None:
+        """Add labels that could not be read (DEAD_LETTERS)."""
+        ...
+
+    def commit(self, info: DatasetInfo) -> DatasetInfo:
+        """Make all of it durable and visible at once; one of the same id that is there stays."""
+        ...
+
+
+class Datasets(Protocol):
+    """Holds data sets, which never change."""
+
+    def write(self, name: str) -> AbstractContextManager[DatasetWriter]:
+        """Open a data set for writing; unless ``commit`` is called nothing is left of it."""
+        ...
+
+    def newest(self, name: str) -> DatasetInfo | None:
+        """Return the data set of a training set that was made last, or None."""
         ...

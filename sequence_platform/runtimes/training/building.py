@@ -59,7 +59,7 @@ def refresh(  # noqa: PLR0913 - from where, to where, what, when, how
     """
     lineage = lineage_of(sequence, columns)
     for attempt in range(1, ATTEMPTS + 1):
-        snapshot, days = lake.snapshot_number(), _days(lake, sequence)
+        snapshot, days = lake.snapshot_number(), lake_days(lake, sequence)
         if not days:
             raise StateMismatchError(
                 f"no day of the events of '{sequence.name}' has been built",
@@ -163,7 +163,8 @@ def _days_of(span: PartInfo | list[date]) -> list[date]:
     return span if isinstance(span, list) else list(span.digests)
 
 
-def _days(lake: LakeReader, sequence: SequencePlan) -> dict[date, HeldDay]:
+def lake_days(lake: LakeReader, sequence: SequencePlan) -> dict[date, HeldDay]:
+    """Return what the lake holds of the events of a sequence, by day."""
     names = [enriched_table(event).name for event in sequence.events]
     ledger = lake.ledger().filter(pl.col("table_name").is_in(names), pl.col("rows") > 0)
     by_day = ledger.sort("table_name").group_by("day").agg("table_name", "content_hash", "rows")
@@ -204,7 +205,7 @@ class _PartReader:
             if self.tell is not None:
                 self.tell(done, total)
         # Each bucket was read from a snapshot of its own.
-        now = _days(self.lake, self.sequence)
+        now = lake_days(self.lake, self.sequence)
         inside = range((days[-1] - days[0]).days + 1)
         for day in (days[0] + timedelta(days=past) for past in inside):
             if now.get(day) != self.days.get(day):

@@ -1,5 +1,6 @@
-"""The training store in a folder: a file a column, mapped and read by ranges."""
+"""Training stores and data sets in a folder: a file a column, mapped and read by ranges."""
 
+from sequence_platform.stores.local_training.dataset import LocalDatasets
 from sequence_platform.stores.local_training.store import LocalTrainingStore
 
-__all__ = ["LocalTrainingStore"]
+__all__ = ["LocalDatasets", "LocalTrainingStore"]
