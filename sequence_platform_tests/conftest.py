@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ SLOW_MACHINES = [HealthCheck.too_slow, HealthCheck.data_too_large]
 """Drawing a history takes milliseconds, which a busy machine stretches: not the code's fault."""
 
 INTEGRATION = "sequence_platform_tests/integration/"
+LONG = ("parity/", "conformance/test_lake", "orchestration/")
+"""Beginnings of files that take longest among those of one process."""
+LAKE_KIND = re.compile(r"ducklake-\w+")
+LAWS = ("parity/", "properties/")
+"""Folders whose tests share nothing that is costly to make."""
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 
 settings.register_profile(
@@ -34,17 +40,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Shares(LoadFileScheduling):  # type: ignore[misc] # likewise
-    """What one worker runs, where several share the tests (``make test``): whole files.
+    """What one worker runs, where several share the tests (``make test``): mostly whole files.
 
     Tests that start processes are two shares, those of Dagster and the others: they mostly wait,
-    while another worker computes, and no more than two press each other's time limits.
+    while another worker computes, and no more than two press each other's time limits. Laws are
+    shared one by one, and suites of lakes by the kind of lake, which are what files of them set up.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        if not file.startswith(INTEGRATION):
-            return file
-        return "dagster" if file.startswith(f"{INTEGRATION}test_dagster_") else "processes"
+        if file.startswith(INTEGRATION):
+            return "dagster" if file.startswith(f"{INTEGRATION}test_dagster_") else "processes"
+        if _within(file).startswith(LAWS):
+            return nodeid
+        kind = LAKE_KIND.search(nodeid)
+        return f"{file}[{kind.group()}]" if kind else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,9 +64,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let a worker begin with the tests that start processes: they take longest."""
+    """Let a worker begin with what takes longest, and end with what is shared finely."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not item.nodeid.startswith(INTEGRATION))
+        items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    if nodeid.startswith(INTEGRATION):
+        return 0
+    within = _within(nodeid)
+    return 1 if within.startswith(LONG) else 3 if within.startswith(LAWS) else 2
+
+
+def _within(nodeid: str) -> str:
+    return nodeid.removeprefix("sequence_platform_tests/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,8 +28,11 @@ from sequence_platform.definition import (
     Source,
     Vector,
 )
+from sequence_platform.errors import Problem
 from sequence_platform.plan.compile import Located, compile_plan
+from sequence_platform.plan.compile_sequence import compile_sequence
 from sequence_platform.plan.plan import EventPlan, Plan, SequencePlan
+from sequence_platform.plan.report import Report
 from sequence_platform_tests import oracle
 from sequence_platform_tests.oracle import Row, Rows
 
@@ -590,9 +593,23 @@ class Drawn:
         printer.text(repr(self))
 
 
+_COMPILED: dict[int, EventPlan] = {}
+"""By the id of the definition, which its plan keeps alive."""
+
+
+def _compiled(event: EventType) -> EventPlan:
+    """Return the plan of an event type; made once, since that takes longer than most examples."""
+    if id(event) not in _COMPILED:
+        _COMPILED[id(event)] = compile_plan([Located("tests.py", event)]).events[event.name]
+    return _COMPILED[id(event)]
+
+
 def drawn(sequence: Sequence, vector_columns: Items[str] = ("item_vector",)) -> Drawn:
     """Compile a sequence and make its twin."""
-    plan = compile_plan([Located("tests.py", sequence)]).sequences[sequence.name]
+    problems: list[Problem] = []
+    plans = {id(event): _compiled(event) for event in sequence.events}
+    plan = compile_sequence(sequence, plans, Report("tests.py", sequence.name, problems))
+    assert plan is not None, problems
     late = vector_columns if sequence.late is None else sequence.late
     twin = oracle.Assembly(
         policy=sequence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
@@ -16,11 +17,13 @@ from sequence_platform.cli.tables import partitions_table, sequence_table
 from sequence_platform.clock import SystemClock
 from sequence_platform.errors import PartitionsFailedError
 from sequence_platform.notebook import read_sequences
-from sequence_platform.orchestration.backfill import Progress, materialize_range
 from sequence_platform.plan.plan import Plan
 from sequence_platform.runtimes.batch import stale_days
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_lake
+
+if TYPE_CHECKING:
+    from sequence_platform.orchestration.backfill import Progress
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -65,6 +68,9 @@ def run_backfill(
     Raises:
         PartitionsFailedError: some days failed; says which and why.
     """
+    # Dagster takes a second to import, which other commands need not wait for.
+    from sequence_platform.orchestration.backfill import materialize_range  # noqa: PLC0415
+
     with counting(console, "building") as progress:
 
         def committed(step: Progress) -> None:

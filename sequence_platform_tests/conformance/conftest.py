@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from sequence_platform_tests.conformance.appends import RAW, Stream
 from sequence_platform_tests.conformance.lakes import CLICKS, HOME, PRICES
 
 NUMBERS = count(1)
+STOCK = 12
+"""Tables that are made at once: one transaction costs about as much as one table in it."""
 
 
 @pytest.fixture(scope="module", params=sorted(LAKES))
@@ -32,25 +34,46 @@ def lake(shared_place: LakePlace) -> Iterator[DuckLakeLake]:
         yield opened
 
 
-@pytest.fixture
-def table(lake: DuckLakeLake) -> TableSpec:
-    return _ensured(lake, CLICKS)
+@dataclass(slots=True)
+class Stock:
+    """Empty tables of a lake, made ahead of the tests that take them."""
+
+    lake: DuckLakeLake
+    made: dict[str, list[TableSpec]] = field(default_factory=dict)
+
+    def take(self, spec: TableSpec) -> TableSpec:
+        """Return an empty table like ``spec`` that no other test knows."""
+        left = self.made.setdefault(spec.name, [])
+        if not left:
+            left += [replace(spec, name=f"{spec.name}_{next(NUMBERS)}") for _ in range(STOCK)]
+            self.lake.ensure_tables(left)
+        return left.pop()
+
+
+@pytest.fixture(scope="module")
+def stock(lake: DuckLakeLake) -> Stock:
+    return Stock(lake)
 
 
 @pytest.fixture
-def prices(lake: DuckLakeLake) -> TableSpec:
-    return _ensured(lake, PRICES)
+def table(stock: Stock) -> TableSpec:
+    return stock.take(CLICKS)
 
 
 @pytest.fixture
-def home(lake: DuckLakeLake) -> TableSpec:
-    return _ensured(lake, HOME)
+def prices(stock: Stock) -> TableSpec:
+    return stock.take(PRICES)
 
 
 @pytest.fixture
-def stream(lake: DuckLakeLake, table: TableSpec) -> Stream:
+def home(stock: Stock) -> TableSpec:
+    return stock.take(HOME)
+
+
+@pytest.fixture
+def stream(stock: Stock, table: TableSpec) -> Stream:
     """Return two empty tables of an event type with a log."""
-    return Stream(lake, _ensured(lake, RAW), table)
+    return Stream(stock.lake, stock.take(RAW), table)
 
 
 @pytest.fixture(params=sorted(LAKES))
@@ -63,10 +86,3 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> LakePlace:
 def own_lake(place: LakePlace) -> Iterator[DuckLakeLake]:
     with place.open() as opened:
         yield opened
-
-
-def _ensured(lake: DuckLakeLake, spec: TableSpec) -> TableSpec:
-    """Return an empty table like ``spec`` that no other test knows."""
-    own = replace(spec, name=f"{spec.name}_{next(NUMBERS)}")
-    lake.ensure_tables([own])
-    return own

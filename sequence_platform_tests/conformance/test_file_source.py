@@ -237,35 +237,6 @@ def test_csv_has_quotes_line_breaks_blank_lines_and_other_columns(tmp_path: Path
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b"id,at,n,price\na,2026-03-01,1,1\nb,2026-03-01,1\n", "Line: 3"),
-        (b"id,at,n,price\na,2026-03-01,1,1,1\n", "Line: 2"),
-        (b'id,at,n,price\n"a,2026-03-01,1,1\nb,2026-03-01,1,1\n', "quote"),
-        (b'id,at,n,price\n"a,2026-03-01,1,1\nb",2026-03-01,1,"1\n', "quote"),
-        (b"id,at,n,price\n\xff,2026-03-01,1,1\n", "Line: 2"),
-        (b"id,at,n,price,id\na,2026-03-01,1,1,a\n", "twice"),
-        (b"\nid,at,n,price\n", "header"),
-        (b"", "no bytes"),
-    ],
-)
-def test_csv_that_is_ragged_or_unreadable_is_an_error_and_never_fewer_rows(
-    tmp_path: Path, content: bytes, told: str
-) -> None:
-    (tmp_path / "a.csv").write_bytes(content)
-    error = error_of(lambda: everything(file_source(tmp_path, Files("a.csv"))))
-    assert error.where == "a.csv"
-    assert told in error.found
-
-
-def test_a_short_row_far_into_a_large_csv_is_found(tmp_path: Path) -> None:
-    line = "a,2026-03-01,1,1\n"
-    (tmp_path / "a.csv").write_text("id,at,n,price\n" + line * 300_000 + "a,2026-03-01\n" + line)
-    error = error_of(lambda: everything(file_source(tmp_path, Files("a.csv"))))
-    assert "300002" in error.found
-
-
 def test_ndjson_lines_are_rows_blank_lines_are_not_and_bad_ones_are_dead_letters(
     tmp_path: Path,
 ) -> None:

@@ -73,6 +73,14 @@ def test_notebook_cannot_write(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("DELETE FROM enriched.click")
 
 
+def test_notebook_loads_no_extension_without_a_signature(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    assert rows(connection, "SELECT current_setting('allow_unsigned_extensions')") == [(False,)]
+    with pytest.raises(duckdb.Error, match="while database is running"):
+        connection.execute("SET GLOBAL allow_unsigned_extensions = true")
+
+
 def test_notebook_sees_what_is_committed_while_it_is_open(
     lake: Lake, connection: duckdb.DuckDBPyConnection
 ) -> None:

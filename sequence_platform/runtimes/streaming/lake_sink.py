@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.amend import Amended, amend, keys_of, may_reject
@@ -29,8 +30,12 @@ from sequence_platform.ports import (
 from sequence_platform.runtimes.streaming.received import Decode, Received, receive
 from sequence_platform.runtimes.streaming.sink import DayFlush, Flushed, Moves
 
-ATTEMPTS = 20
+ATTEMPTS = 12
 """Times a flush looks at partitions anew when other writers commit them first."""
+
+PAUSE = wait_random_exponential(multiplier=0.02, max=0.3)
+"""Seconds before it does. Shards of one day that look again at once keep in step, and one may
+starve. All attempts take about a second; after that the worker waits longer and tells of it."""
 
 AHEAD = timedelta(days=1)
 """A clock may be wrong by that much: a message of a later time waits as a dead letter."""
@@ -78,13 +83,13 @@ class LakeSink:
         """
         window = possible_times(self._event, self._clock)
         received = receive(self._event, batches, self._read_lookup, window, self._decode)
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._commit(batches, received, moves, replayed)
-            except ConflictError:
-                if attempt == ATTEMPTS:
-                    raise
-        raise AssertionError  # the last attempt returned or raised
+        attempts = Retrying(
+            retry=retry_if_exception_type(ConflictError),
+            wait=PAUSE,
+            stop=stop_after_attempt(ATTEMPTS),
+            reraise=True,
+        )
+        return attempts(self._commit, batches, received, moves, replayed)
 
     def _commit(
         self, batches: Sequence[LogBatch], received: Received, moves: Moves, replayed: pl.DataFrame

@@ -12,6 +12,7 @@ import polars as pl
 
 from sequence_platform.definition.source import FileFormat
 from sequence_platform.engine.conform import MissingColumns, conform
+from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.engine.decode import Decoded, decode
 from sequence_platform.engine.fit import without
 from sequence_platform.errors import FrameSchemaError, StoreError
@@ -21,11 +22,13 @@ from sequence_platform.sources.files.formats import (
     read_lines,
     read_parquet,
     read_remote_parquet,
-    read_separated,
 )
 from sequence_platform.sources.files.locate import SourceFile, asking
+from sequence_platform.sources.files.separated import Part, read_separated
 
 SEPARATORS = {"csv": ",", "tsv": "\t"}
+RAGGED = "ragged_row"
+"""The rule of rows that have more or fewer fields than the header."""
 
 T = TypeVar("T")
 
@@ -93,14 +96,13 @@ class Reader:
 
     def _conformed(self, file: SourceFile) -> Iterator[Piece]:
         first = 0
-        for frame in _guarded(file, self.format, lambda: self._frames(file)):
-            is_other = not set(frame.columns) & set(self.schema)
+        for part in _guarded(file, self.format, lambda: self._parts(file)):
+            is_other = not set(part.frame.columns) & set(self.schema)
             try:
                 decoded = conform(
-                    frame,
+                    part.frame,
                     self.schema,
                     source=file.name,
-                    first_position=first,
                     missing_columns="error" if is_other else self.missing_columns,
                 )
             except FrameSchemaError as error:
@@ -111,15 +113,43 @@ class Reader:
                     expected=error.expected,
                     next_step=error.next_step,
                 ) from error
-            yield Piece(decoded, first, frame.height, decoded.dead["position"])
-            first += frame.height
+            dead = _all_dead(decoded, part, file.name, first)
+            rows = part.frame.height + len(part.ragged)
+            yield Piece(Decoded(decoded.frame, dead), first, rows, dead["position"])
+            first += rows
 
-    def _frames(self, file: SourceFile) -> Iterator[pl.DataFrame]:
+    def _parts(self, file: SourceFile) -> Iterator[Part]:
         """Yield no rows with all columns of the file, then its rows with the columns wanted."""
         names = self.schema.names()
         if self.format == "parquet":
-            return read_parquet(file, names) if file.is_local else read_remote_parquet(file, names)
+            read = read_parquet if file.is_local else read_remote_parquet
+            return map(Part, read(file, names))
         return read_separated(file, names, SEPARATORS[self.format], self.scratch)
+
+
+def _all_dead(decoded: Decoded, part: Part, source: str, first: int) -> pl.DataFrame:
+    """Return the dead letters of a part, placed in its file: of its frame, and ragged rows."""
+    places = pl.int_range(first, first + part.frame.height + len(part.ragged), eager=True)
+    placed = without(places.to_frame("position"), pl.Series(list(part.ragged), dtype=pl.UInt32))
+    at = placed["position"].gather(decoded.dead["position"])
+    letters = decoded.dead.with_columns(at.alias("position"))
+    if not part.ragged:
+        return letters
+    ragged = pl.DataFrame(
+        {
+            "source": source,
+            "position": [first + at for at in part.ragged],
+            "rule": RAGGED,
+            "detail": [
+                f"line {row.line}: found {row.fields} fields, expected the {row.expected} of the "
+                "header"
+                for row in part.ragged.values()
+            ],
+            "row": [row.shown for row in part.ragged.values()],
+        },
+        schema=DEAD_LETTERS,
+    )
+    return pl.concat([letters, ragged]).sort("position")
 
 
 def _guarded(file: SourceFile, form: FileFormat, start: Callable[[], Iterator[T]]) -> Iterator[T]:

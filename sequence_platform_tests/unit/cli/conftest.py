@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -61,12 +62,13 @@ class Shell:
         path.write_text(DEFINITIONS.replace(old, new) if old else DEFINITIONS, encoding="utf-8")
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+@contextmanager
+def shell_in(root: Path) -> Iterator[Shell]:
+    """Make the project in a folder."""
     before, modules = list(sys.path), set(sys.modules)
-    shell = Shell(tmp_path)
+    shell = Shell(root)
     shell.define()
-    (tmp_path / "clicks").mkdir()
+    (root / "clicks").mkdir()
     rows = [("a", 7, 9, 10), ("b", 7, 10, 11), ("c", 8, 11, 0), ("d", -3, 12, 13)]
     pl.DataFrame(
         [
@@ -79,9 +81,15 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
             "at": pl.Datetime("us", "UTC"),
             "pin": pl.Int64,
         },
-    ).write_parquet(tmp_path / "clicks" / f"{FIRST}.parquet")
+    ).write_parquet(root / "clicks" / f"{FIRST}.parquet")
     yield shell
     sys.path[:] = before
     for name in set(sys.modules) - modules:
         if name.partition(".")[0] == "definitions":
             del sys.modules[name]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    with shell_in(tmp_path) as shell:
+        yield shell

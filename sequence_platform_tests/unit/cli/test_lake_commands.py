@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import pytest
@@ -12,21 +13,23 @@ from sequence_platform.clock import FixedClock
 from sequence_platform.runtimes.batch import build_events, build_sequence
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_platform
-from sequence_platform_tests.unit.cli.conftest import FIRST, Shell
+from sequence_platform_tests.unit.cli.conftest import FIRST, Shell, shell_in
 
 CLOCK = FixedClock(datetime(2026, 4, 1, tzinfo=UTC))
 
 
-@pytest.fixture
-def built(shell: Shell) -> Shell:
-    settings = Settings(
-        home=shell.root / "home", definitions=shell.root / "definitions", source_root=shell.root
-    )
-    with open_platform(settings, clock=CLOCK) as platform:
-        event, sequence = platform.plan.events["click"], platform.plan.sequences["feed"]
-        build_events(platform.lake, platform.source_of("click"), event, FIRST, CLOCK)
-        build_sequence(platform.lake, sequence, FIRST, CLOCK)
-    return shell
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A lake that commands look at, for all tests that change nothing in it."""
+    with shell_in(tmp_path_factory.mktemp("built")) as shell:
+        settings = Settings(
+            home=shell.root / "home", definitions=shell.root / "definitions", source_root=shell.root
+        )
+        with open_platform(settings, clock=CLOCK) as platform:
+            event, sequence = platform.plan.events["click"], platform.plan.sequences["feed"]
+            build_events(platform.lake, platform.source_of("click"), event, FIRST, CLOCK)
+            build_sequence(platform.lake, sequence, FIRST, CLOCK)
+        yield shell
 
 
 def words(output: str) -> str:
