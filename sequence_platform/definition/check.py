@@ -52,13 +52,7 @@ def check_definition(definition: EventType | Enrichment | Sequence) -> Iterator[
         case EventType():
             yield from _check_event_type(definition)
         case Enrichment():
-            yield from _check_source("source", definition.source)
-            if isinstance(definition.source, Files) and definition.source.is_daily:
-                yield Fault(
-                    "source",
-                    definition.source.pattern,
-                    "a pattern without {day}: enrichments are read whole",
-                )
+            yield from _check_enrichment(definition)
         case Sequence():
             yield from _check_sequence(definition)
 
@@ -84,6 +78,28 @@ def _check_event_type(event: EventType) -> Iterator[Fault]:
             return
     if event.earliest >= event.latest:
         yield Fault("earliest", f"{event.earliest} .. {event.latest}", "earliest before latest")
+
+
+def _check_enrichment(enrichment: Enrichment) -> Iterator[Fault]:
+    yield from _check_source("source", enrichment.source)
+    if isinstance(enrichment.source, Files) and enrichment.source.is_daily:
+        expected = "a pattern without {day}: enrichments are read whole"
+        yield Fault("source", enrichment.source.pattern, expected)
+    if enrichment.resolve == "read":
+        if enrichment.deadline is not None and enrichment.deadline <= timedelta(0):
+            yield Fault("deadline", str(enrichment.deadline), "a positive duration, or None")
+        if enrichment.on_missing == "reject":
+            expected = "'null': an event that is stored cannot be rejected when it is read"
+            yield Fault("on_missing", "'reject' with resolve='read'", expected)
+        return
+    for name in ("deadline", "on_timeout"):
+        if (value := getattr(enrichment, name)) is not None:
+            yield Fault(
+                name,
+                f"{value} with resolve='ingest'",
+                "None: nobody waits for what is stored with events",
+                "leave it out, or say resolve='read'",
+            )
 
 
 def _check_source(field: str, source: Files | Table) -> Iterator[Fault]:
