@@ -99,7 +99,7 @@ class Application:
                 if name in self.service.plan.sequences:
                     told["sequence"] = name
                 with self._room:
-                    body = answer_one(
+                    body = await answer_one(
                         self.service, name, entity, scope["query_string"], scope["headers"]
                     )
                     await _send(send, 200, [(b"content-type", body[0]), *NO_STORE], body[1])
