@@ -244,6 +244,18 @@ def _mask(part: Column) -> Mask:
     return np.ones(len(part), dtype=np.bool_) if part.valid is None else part.valid
 
 
+def key_runs(keys: pl.Series) -> pl.DataFrame:
+    """Return where the rows of each key are, of rows that stand together by key.
+
+    Frames:
+        returns: key, start and stop (excluded), in the order of the rows.
+    """
+    runs = keys.rle().struct.unnest()
+    lengths = runs["len"].cast(pl.Int64)
+    stops = lengths.cum_sum()
+    return pl.DataFrame({"key": runs["value"], "start": stops - lengths, "stop": stops})
+
+
 def frame_of(columns: Iterable[tuple[str, Column]]) -> pl.DataFrame:
     """Return columns as a frame."""
     return pl.DataFrame([column.to_series(name) for name, column in columns])

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sequence_platform.engine.columns import Column, Ints, frame_of
+from sequence_platform.engine.columns import Column, Ints, frame_of, key_runs
 from sequence_platform.engine.point import EPOCH, US
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, ReadLookupPlan, SequencePlan
 
@@ -59,9 +59,7 @@ def freshest_of(
         keys: Of the key's type; a null finds nothing.
         at: What was available then, included.
     """
-    runs = rows["key"].rle().struct.unnest()
-    stops = runs["len"].cast(pl.Int64).cum_sum()
-    held = pl.DataFrame({"key": runs["value"], "start": stops - runs["len"], "stop": stops})
+    held = key_runs(rows["key"])
     places = (
         keys.to_series("key").to_frame().join(held, on="key", how="left", maintain_order="left")
     )
