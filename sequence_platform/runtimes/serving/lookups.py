@@ -6,7 +6,7 @@ behind; one in memory is asked at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Literal
 
 from sequence_platform.engine.columns import Column
+from sequence_platform.engine.point import EPOCH
 from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EnrichmentPlan
 from sequence_platform.ports.values import Found, ValueReader
@@ -96,6 +97,13 @@ class Lookups:
     def close(self) -> None:
         """Start no more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def warm(self, enrichments: Iterable[EnrichmentPlan]) -> None:
+        """Open what is published, so that no request has to wait for it; nothing fails of it."""
+        for each in enrichments:
+            if each.is_read:
+                nothing = Column.nulls(each.schema["key"], 0)
+                self._look_up(Wanted(each, nothing, EPOCH, ()))
 
     def start(self, wanted: Sequence[Wanted]) -> list[Pending]:
         """Begin lookups, all at once."""

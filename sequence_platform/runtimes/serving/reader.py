@@ -216,7 +216,7 @@ class SequenceReader:
 
 
 def default_columns(sequence: SequencePlan) -> tuple[str, ...]:
-    """Return the columns of an answer that names none: those that only have to be read."""
+    """Return the columns of an answer that names none: all but late, read and request columns."""
     return (*OF_THE_PLATFORM, *sequence.carried, *sequence.derived)
 
 
