@@ -75,7 +75,10 @@ class ValueReader(Protocol):
 
 
 class ValuePublisher(Protocol):
-    """Replaces what is looked up. A reader sees the version before, or the new one, whole."""
+    """Replaces what is looked up. A reader sees the version before, or the new one, whole.
+
+    It may see the one before for as long as it takes to open the new one.
+    """
 
     def publish(
         self, enrichment: EnrichmentPlan, rows: pl.DataFrame, content: str, at: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
+from time import monotonic
 
 import numpy as np
 import polars as pl
@@ -198,6 +200,26 @@ def test_a_damaged_version_is_an_error_that_names_it(tmp_path: Path) -> None:
         file.unlink()
         with pytest.raises(StoreError, match="damaged or gone"):
             prices(store, [1])
+
+
+def test_a_large_version_is_opened_beside_lookups(tmp_path: Path) -> None:
+    with closing(LocalValueStore(tmp_path, open_at_once_bytes=0)) as store:
+        for number in range(1, 4):
+            store.publish(VERSIONED, rows((1, 0, float(number))), str(number), T0)
+            deadline = monotonic() + 20
+            while prices(store, [1]) != [float(number)]:
+                assert prices(store, [1]) in [[float(number - 1)], [float(number)]]
+                assert monotonic() < deadline
+        store.publish(VERSIONED, rows((1, 0, 4.0)), "4", T0)
+        pointer = json.loads((tmp_path / VERSIONED.table / "current.json").read_text())
+        (tmp_path / VERSIONED.table / pointer["folder"] / "rows.arrow").unlink()
+
+        def look_until(late: float) -> None:
+            while monotonic() < late:
+                assert prices(store, [1]) == [3.0]
+
+        with pytest.raises(StoreError, match="damaged or gone"):  # not the one before for ever
+            look_until(monotonic() + 20)
 
 
 def test_what_a_killed_publisher_left_is_ignored_and_goes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -33,6 +34,8 @@ from sequence_platform.stores.local_online.mapped_values import (
 CURRENT = "current.json"
 YOUNG = timedelta(hours=1)
 """A folder that the pointer does not name is left alone so long: it may be being written."""
+OPEN_AT_ONCE_BYTES = 8 << 20
+"""Opening reads all of a version, to verify it: some milliseconds for this much."""
 LOOKS = 5
 """At a pointer whose folder goes away while it is opened, because newer ones were published."""
 
@@ -61,24 +64,44 @@ class Pointer:
         return ValuesVersion(self.number, self.content, self.rows, self.bytes, at)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A version in use, and the stamp of the pointer that named it."""
+
+    stamp: object
+    values: MappedValues
+
+
 class LocalValueStore:
     """ports.ValueStore in a folder.
 
     Args:
         folder: Made if need be.
         verify: Whether checksums are checked when a version is opened.
+        open_at_once_bytes: A version up to this size is opened by the first lookup after it was
+            published; a larger one beside lookups, which go on with the version before until then.
     """
 
     is_near = True
 
-    def __init__(self, folder: Path, *, verify: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        verify: bool = True,
+        open_at_once_bytes: int = OPEN_AT_ONCE_BYTES,
+    ) -> None:
         self._folder = folder
         self._verify = verify
-        self._opened: dict[str, tuple[object, MappedValues]] = {}
+        self._open_at_once_bytes = open_at_once_bytes
+        self._opened: dict[str, Opened] = {}
+        self._opening: dict[str, Future[Opened]] = {}
         self._lock = Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="values")
 
     def close(self) -> None:
         """Let go of all files; mapped memory goes with the last column that uses it."""
+        self._pool.shutdown(cancel_futures=True)
         self._opened.clear()
 
     # ---- reading
@@ -101,26 +124,46 @@ class LocalValueStore:
                 next_step=f"sequence-platform online publish {enrichment.name}",
             )
         held = self._opened.get(enrichment.table)
-        if held is not None and held[0] == stamp and held[1].enrichment is enrichment:
-            return held[1]
+        if held is not None and held.values.enrichment is enrichment and held.stamp == stamp:
+            return held.values
         with self._lock:
-            opened = self._open(enrichment)
-            self._opened[enrichment.table] = (stamp, opened)
-        return opened
+            held = self._opened[enrichment.table] = self._newer(enrichment, stamp)
+        return held.values
 
-    def _open(self, enrichment: EnrichmentPlan) -> MappedValues:
+    def _newer(self, enrichment: EnrichmentPlan, stamp: object) -> Opened:
+        """Return the version of a stamp, or the one before while that is being opened."""
+        table = enrichment.table
+        held = self._opened.get(table)
+        if held is None or held.values.enrichment is not enrichment:
+            return self._open(enrichment, stamp)
+        if held.stamp == stamp:  # another thread was faster
+            return held
+        opening = self._opening.get(table)
+        if opening is None:
+            pointer = _read_pointer(self._place(enrichment) / CURRENT)
+            if pointer is None or pointer.bytes <= self._open_at_once_bytes:
+                return self._open(enrichment, stamp)
+            self._opening[table] = self._pool.submit(self._open, enrichment, stamp)
+            return held
+        if not opening.done():
+            return held
+        del self._opening[table]
+        return opening.result()
+
+    def _open(self, enrichment: EnrichmentPlan, stamp: object) -> Opened:
         place = self._place(enrichment)
         for look in range(LOOKS):
             pointer = _read_pointer(place / CURRENT)
             if pointer is None:
                 break
             try:
-                return MappedValues(
+                values = MappedValues(
                     place / pointer.folder,
                     enrichment,
                     pointer.version.published_at,
                     pointer.checksum if self._verify else None,
                 )
+                return Opened(stamp, values)
             except FileNotFoundError as error:
                 if look == LOOKS - 1 or _read_pointer(place / CURRENT) == pointer:
                     raise damaged(place / pointer.folder, str(error)) from error
