@@ -52,8 +52,8 @@ def read_sequences(
         as_of: Events strictly before it count. A date (or '2026-10-15') means the end of that day;
             a time without a zone is UTC. None: the end of the newest day built.
         entities: Only these.
-        columns: Only these (and ``entity``). Late columns, vectors by default, are read only when
-            named here.
+        columns: Only these (and ``entity``). Late columns, vectors by default, and columns that
+            are looked up when a sequence is read, as of ``as_of``, only when named here.
         settings: Where the lake is; from the environment unless given.
 
     Raises:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import polars as pl
@@ -24,6 +25,7 @@ from sequence_platform.plan.plan import EventPlan, Plan
 from sequence_platform.plan.tables import all_tables, enrichment_table
 from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter, MessageDecoder
 from sequence_platform.ports.online import OnlineStore
+from sequence_platform.ports.values import ValueStore
 from sequence_platform.runtimes.publishing import ensure_published, publish
 from sequence_platform.runtimes.streaming import (
     LakeStream,
@@ -42,7 +44,7 @@ from sequence_platform.sources.json_messages import JsonDecoder
 from sequence_platform.sources.jsonl_log import JsonlLog, JsonlLogWriter
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake
-from sequence_platform.stores.local_online import LocalOnlineStore
+from sequence_platform.stores.local_online import LocalOnlineStore, LocalValueStore
 from sequence_platform.stores.local_training import LocalDatasets, LocalTrainingStore
 
 REDIS = ("redis://", "rediss://")
@@ -160,7 +162,7 @@ def open_online(settings: Settings) -> Iterator[OnlineStore]:
     url = settings.online_url
     store: OnlineStore
     if url.startswith(REDIS):
-        store = _redis_online(url)
+        store = _redis().RedisOnlineStore(url)
     else:
         store = LocalOnlineStore(Path(url), tail_mb=settings.online_tail_mb)
     try:
@@ -169,19 +171,37 @@ def open_online(settings: Settings) -> Iterator[OnlineStore]:
         store.close()
 
 
-def _redis_online(url: str) -> OnlineStore:
+@contextmanager
+def open_values(settings: Settings) -> Iterator[ValueStore]:
+    """Open the store of values by key, where the online store is, and close it at the end.
+
+    Raises:
+        StoreError: it cannot be opened, or the extra that it needs is missing.
+    """
+    url = settings.online_url
+    store: ValueStore
+    if url.startswith(REDIS):
+        store = _redis().RedisValueStore(url)
+    else:
+        store = LocalValueStore(Path(url) / "values")
     try:
-        from sequence_platform.stores.redis_online import (  # noqa: PLC0415 - an extra
-            RedisOnlineStore,
-        )
+        yield store
+    finally:
+        store.close()
+
+
+def _redis() -> ModuleType:
+    """Return the stores on Redis."""
+    try:
+        from sequence_platform.stores import redis_online  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise StoreError(
             "an online store on Redis needs the extra 'redis'",
-            where=f"SEQUENCE_PLATFORM_ONLINE={url.partition('://')[0]}://...",
+            where="SEQUENCE_PLATFORM_ONLINE=redis://...",
             found=str(error),
             next_step="pip install 'sequence-platform[redis]'",
         ) from error
-    return RedisOnlineStore(url)
+    return redis_online
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from sequence_platform.definition import Files, Table
 from sequence_platform.ports import BatchSource, MessageDecoder
 from sequence_platform.ports.log import LogPartition
 from sequence_platform.ports.online import OnlineStore
+from sequence_platform.ports.values import ValueStore
 from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
 from sequence_platform.sources.json_messages import JsonDecoder
@@ -32,8 +33,8 @@ from sequence_platform.sources.memory_log import MemoryLog, MemoryLogWriter, Mem
 from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
 from sequence_platform.stores.ducklake.connection import load_extensions
-from sequence_platform.stores.local_online import LocalOnlineStore
-from sequence_platform.stores.redis_online import RedisOnlineStore
+from sequence_platform.stores.local_online import LocalOnlineStore, LocalValueStore
+from sequence_platform.stores.redis_online import RedisOnlineStore, RedisValueStore
 from sequence_platform_tests.conformance.log_places import PATIENCE_SECONDS, MakePlace
 from sequence_platform_tests.conformance.source_rows import (
     POSSIBLE,
@@ -310,3 +311,24 @@ ONLINE_STORES: Mapping[str, Callable[[], AbstractContextManager[OnlineStore]]] =
     "redis": redis_online,
 }
 """Each opening is an empty one."""
+
+
+@contextmanager
+def local_values() -> Iterator[MakeValues]:
+    with TemporaryDirectory() as folder:
+        yield lambda: LocalValueStore(Path(folder))
+
+
+@contextmanager
+def redis_values() -> Iterator[MakeValues]:
+    url = redis_url()
+    yield lambda: RedisValueStore(url)
+
+
+MakeValues = Callable[[], ValueStore]
+
+VALUE_STORES: Mapping[str, Callable[[], AbstractContextManager[MakeValues]]] = {
+    "local": local_values,
+    "redis": redis_values,
+}
+"""Each yields what opens one empty place, as often as it is called."""

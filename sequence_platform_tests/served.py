@@ -106,11 +106,11 @@ class Served:
     plan: Plan
 
 
-def make_served(root: Path, **more: Any) -> Served:
+def make_served(root: Path, definitions: str = DEFINITIONS, **more: Any) -> Served:
     """Write a project and fill its online store."""
     folder = root / "definitions"
     folder.mkdir(parents=True)
-    (folder / "feed.py").write_text(DEFINITIONS, encoding="utf-8")
+    (folder / "feed.py").write_text(definitions, encoding="utf-8")
     settings = Settings(
         home=root / "home", definitions=folder, source_root=root, online_tail_mb=64, **more
     )

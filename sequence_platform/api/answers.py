@@ -102,6 +102,15 @@ def envelope(answer: Answer, lateness: Lateness, served_at: datetime) -> dict[st
         "trimmed": answer.trimmed,
         **lateness.describe(answer.freshness, min(answer.as_of, served_at)),
         "served_at": to_us(served_at),
+        **({"lookups": _lookups(answer)} if answer.lookups else {}),
+    }
+
+
+def _lookups(answer: Answer) -> dict[str, Any]:
+    """Return what became of what was looked up by key, by enrichment."""
+    return {
+        name: {"outcome": each.outcome, "published_at": to_us(each.published_at)}
+        for name, each in answer.lookups.items()
     }
 
 

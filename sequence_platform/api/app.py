@@ -99,7 +99,7 @@ class Application:
                 if name in self.service.plan.sequences:
                     told["sequence"] = name
                 with self._room:
-                    body = answer_one(
+                    body = await answer_one(
                         self.service, name, entity, scope["query_string"], scope["headers"]
                     )
                     await _send(send, 200, [(b"content-type", body[0]), *NO_STORE], body[1])
@@ -140,6 +140,7 @@ def load_application(settings: Settings, options: Options) -> Application:
         service = stack.enter_context(open_service(settings, options))
         with suppress(SequencePlatformError):  # /readyz says it
             service.reader.freshness()  # maps all segments: no request has to wait for it
+        service.lookups.warm(service.plan.enrichments.values())
         return Application(service, stack.pop_all().close)
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from sequence_platform.plan.describe import describe_trim
 from sequence_platform.plan.expressions import readable
-from sequence_platform.plan.plan import TIME, EventPlan, SequencePlan
+from sequence_platform.plan.plan import TIME, EventPlan, ReadLookupPlan, SequencePlan
 from sequence_platform.runtimes.serving import MAX_ENTITIES, default_columns
 
 Json = dict[str, Any]
@@ -66,10 +66,12 @@ def _columns(sequence: SequencePlan) -> Iterator[Json]:
     definition = sequence.definition
     computed = {**(definition.derived or {}), **(definition.request or {})}
     texts = {name: readable(expression) for name, expression in computed.items()}
+    lookups = {name: lookup for lookup in sequence.read_lookups for name in lookup.columns}
     groups = (
         ("platform", ALWAYS),
         ("event", sequence.columns),
         ("derived", sequence.derived),
+        ("read", sequence.read),
         ("request", sequence.request),
     )
     for kind, types in groups:
@@ -83,7 +85,19 @@ def _columns(sequence: SequencePlan) -> Iterator[Json]:
                 "by_default": name in default,
                 **({"of": holders} if kind == "event" else {}),
                 **({"expression": texts[name]} if name in texts else {}),
+                **(_lookup(lookups[name]) if kind == "read" else {}),
             }
+
+
+def _lookup(lookup: ReadLookupPlan) -> Json:
+    enrichment = lookup.enrichment
+    return {
+        "of": list(lookup.by),
+        "enrichment": enrichment.name,
+        "key": dict(lookup.by),
+        "deadline_ms": enrichment.deadline.total_seconds() * 1000,
+        "on_timeout": "fail" if enrichment.fails_on_timeout else "null",
+    }
 
 
 def _event(event: EventPlan) -> Json:

@@ -75,10 +75,25 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self._lookups = Counter(
+            "sequence_platform_lookups",
+            "Lookups of values by key, a request and an enrichment: answered, timed_out, failed.",
+            ("enrichment", "outcome"),
+            registry=registry,
+        )
+        self._lookup_seconds = Histogram(
+            "sequence_platform_lookup_seconds",
+            "How long a request waited for an enrichment.",
+            ("enrichment",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
         # Finding a child by its labels costs as much as counting does.
         self._request = lru_cache(maxsize=4096)(self._requests.labels)
         self._second = lru_cache(maxsize=64)(self._seconds.labels)
         self._event = lru_cache(maxsize=4096)(self._events.labels)
+        self._lookup = lru_cache(maxsize=4096)(self._lookups.labels)
+        self._lookup_second = lru_cache(maxsize=1024)(self._lookup_seconds.labels)
 
     def answered(self, endpoint: str, status: int, sequence: str, started: float) -> None:
         """Count an answer; ``started`` is of ``perf_counter``."""
@@ -88,6 +103,11 @@ class Metrics:
     def returned(self, endpoint: str, sequence: str, events: int) -> None:
         """Count events of an answer."""
         self._event(endpoint, sequence).observe(events)
+
+    def looked_up(self, enrichment: str, outcome: str, seconds: float) -> None:
+        """Count a lookup."""
+        self._lookup(enrichment, outcome).inc()
+        self._lookup_second(enrichment).observe(seconds)
 
     def rejected(self, reason: str) -> None:
         """Count a refusal."""

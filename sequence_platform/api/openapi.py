@@ -24,7 +24,7 @@ STATUSES = {
     "406": "No answer in that form.",
     "410": "known_at is before what the store still knows.",
     "429": "The tenant asks too often; Retry-After says for how long.",
-    "503": "The worker or its store cannot answer now.",
+    "503": "The worker, its store, or an enrichment that must be looked up cannot answer now.",
 }
 FOR_BODIES = {
     "408": "The body did not arrive.",
@@ -224,7 +224,7 @@ def _refusal(text: str) -> Json:
 
 
 def _answer(sequence: SequencePlan) -> Json:
-    types = sequence.columns | sequence.derived | sequence.request
+    types = sequence.columns | sequence.derived | sequence.read | sequence.request
     always = {name: {"type": "string"} for name in ("event_type", "event_id")}
     values: Json = always | {"event_time": _time("When it happened.")}
     values |= {name: _nullable(dtype) for name, dtype in types.items()}
@@ -248,6 +248,7 @@ def _answer(sequence: SequencePlan) -> Json:
             "description": "Event types whose stream is behind. None: no event means none was.",
         },
         "served_at": _time("When it was answered."),
+        **({"lookups": _lookups(sequence)} if sequence.read_lookups else {}),
         "columns": {"type": "object", "properties": columns},
     }
     example = {
@@ -258,6 +259,29 @@ def _answer(sequence: SequencePlan) -> Json:
         "columns": {name: [] for name in default_columns(sequence)},
     }
     return {"type": "object", "properties": about, "examples": [example]}
+
+
+def _lookups(sequence: SequencePlan) -> Json:
+    """Return what an answer says of what was looked up by key."""
+    names = [lookup.enrichment.name for lookup in sequence.read_lookups]
+    found = {
+        "type": "object",
+        "properties": {
+            "outcome": {
+                "enum": ["answered", "timed_out", "failed"],
+                "description": "Unless it was answered, its columns are null.",
+            },
+            "published_at": {
+                "type": ["integer", "null"],
+                "description": "When the values that answered were published, us.",
+            },
+        },
+    }
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, found),
+        "description": "What was looked up for the columns asked for, by enrichment.",
+    }
 
 
 def _freshness() -> Json:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
@@ -31,7 +32,7 @@ from sequence_platform.api.problems import Refused
 from sequence_platform.api.query import Asked
 from sequence_platform.api.service import Service
 from sequence_platform.errors import RequestError
-from sequence_platform.runtimes.serving import Answer, entity_of
+from sequence_platform.runtimes.serving import Answer, Draft, entity_of
 
 PREFIX = "/v1/sequences/"
 TURN = 8
@@ -55,17 +56,21 @@ def place_of(raw_path: bytes) -> tuple[str, str] | None:
         raise RequestError("the address is no text", expected="UTF-8, percent-encoded") from error
 
 
-def answer_one(
+async def answer_one(
     service: Service, name: str, entity_text: str, query_text: bytes, headers: Headers
 ) -> Body:
-    """Return the answer for one entity. It is read at once: that takes less than to wait for."""
+    """Return the answer for one entity. It is read at once: that takes less than to wait for.
+
+    Only what a store across a network looks up is waited for.
+    """
     started = perf_counter()
     key = service.access.admit(headers, name)
     sequence = service.reader.sequence(name)
     form = form_of(header(headers, b"accept"))
     entity = entity_of(sequence, entity_text)
     query = service.parser.of_text(sequence, query_text)
-    answer = service.reader.read(name, entity, query)
+    draft = service.reader.draft(name, entity, query)
+    answer = next(await _looked_up(service, [draft])) if draft.looks_up else draft.answer()
     now = service.clock.now()
     encode = answer_arrow if form == ARROW else answer_json
     body = encode(answer, service.lateness, now)
@@ -96,6 +101,16 @@ async def answer_many(
             noted["query"] = body[:10_000].decode(errors="replace")
         service.log.note(now, key.name, name, noted, perf_counter() - started)
     return form, encoded
+
+
+async def _looked_up(service: Service, drafts: Sequence[Draft]) -> Iterator[Answer]:
+    """Look up what drafts need, while others have their turn, and return their answers."""
+    together = service.reader.look_up(drafts)
+    for each in together.pending:
+        if not each.result.done():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(each.result), each.seconds_left)
+    return together.answers()
 
 
 @dataclass(slots=True)
@@ -131,15 +146,28 @@ async def _read_in_turns(
     service: Service, name: str, asked: Asked, deadline: float | None, *, is_json: bool
 ) -> _Batch:
     batch = _Batch(is_json)
-    turns = service.reader.read_in_turn(name, asked.each, asked.shared.known_at)
+    looking: list[Draft] = []
+    turns = service.reader.draft_in_turn(name, asked.each, asked.shared.known_at)
     with closing(turns):
-        for number, answer in enumerate(turns, 1):
-            batch.add(answer)
-            if number % TURN == 0:
-                await asyncio.sleep(0)
-                ensure_in_time(deadline)
+        for number, draft in enumerate(turns, 1):
+            if draft.looks_up:
+                looking.append(draft)
+            else:
+                batch.add(draft.answer())
+            await _let_others(number, deadline)
+    # All of a batch ask for the same columns, so that all of them look up, or none.
+    for number, answer in enumerate(await _looked_up(service, looking) if looking else (), 1):
+        batch.add(answer)
+        await _let_others(number, deadline)
     ensure_in_time(deadline)
     return batch
+
+
+async def _let_others(number: int, deadline: float | None) -> None:
+    """After every few entities give others their turn, and see whether there is still time."""
+    if number % TURN == 0:
+        await asyncio.sleep(0)
+        ensure_in_time(deadline)
 
 
 class Room:

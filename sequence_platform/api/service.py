@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,9 +20,10 @@ from sequence_platform.catalog import load_plan
 from sequence_platform.clock import Clock, SystemClock
 from sequence_platform.plan.plan import Plan
 from sequence_platform.ports.online import OnlineReader
-from sequence_platform.runtimes.serving import SequenceReader
+from sequence_platform.ports.values import ValueReader
+from sequence_platform.runtimes.serving import Lookups, SequenceReader
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import open_online, streamed_events
+from sequence_platform.wiring import open_online, open_values, streamed_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Service:
 
     plan: Plan
     reader: SequenceReader
+    lookups: Lookups
     parser: QueryParser
     access: Access
     metrics: Metrics
@@ -59,20 +61,28 @@ class Service:
     options: Options
 
 
-def build_service(
-    plan: Plan, store: OnlineReader, clock: Clock, settings: Settings, options: Options
+def build_service(  # noqa: PLR0913, PLR0917 - what it serves, from where, and how
+    plan: Plan,
+    store: OnlineReader,
+    values: ValueReader,
+    clock: Clock,
+    settings: Settings,
+    options: Options,
 ) -> Service:
-    """Return the parts of a worker over an open store."""
-    reader = SequenceReader(plan, store, clock)
+    """Return the parts of a worker over open stores; whoever builds it closes its lookups."""
+    metrics = Metrics(options.metrics)
+    lookups = Lookups(values, tell=metrics.looked_up)
+    reader = SequenceReader(plan, store, clock, lookups)
     after = timedelta(seconds=settings.ready_lag_seconds)
     lateness = Lateness(frozenset(streamed_events(plan)), after)
     published = partial(published_fingerprint, settings)
     return Service(
         plan=plan,
         reader=reader,
+        lookups=lookups,
         parser=QueryParser(clock),
         access=Access(KeyRing.of(settings)),
-        metrics=Metrics(options.metrics),
+        metrics=metrics,
         log=RequestLog(options.log_requests, options.logs_entities),
         lateness=lateness,
         readiness=Readiness(reader, lateness, clock, published),
@@ -86,13 +96,15 @@ def build_service(
 def open_service(
     settings: Settings, options: Options, *, clock: Clock | None = None
 ) -> Iterator[Service]:
-    """Compile the definitions, open the store, and close it at the end.
+    """Compile the definitions, open the stores, and close them at the end.
 
     Raises:
         DefinitionError: the definitions are broken.
         StateMismatchError: the keys cannot be read.
-        StoreError: the store cannot be opened.
+        StoreError: a store cannot be opened.
     """
     plan = load_plan(settings.definitions)
-    with open_online(settings) as store:
-        yield build_service(plan, store, clock or SystemClock(), settings, options)
+    with open_online(settings) as store, open_values(settings) as values:
+        service = build_service(plan, store, values, clock or SystemClock(), settings, options)
+        with closing(service.lookups):
+            yield service

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import click
@@ -13,7 +13,7 @@ from sequence_platform.catalog import load_plan
 from sequence_platform.cli.console import open_console
 from sequence_platform.cli.progress import counting
 from sequence_platform.errors import UnknownNameError, nearest
-from sequence_platform.plan.plan import EventPlan, Plan
+from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan
 from sequence_platform.ports.online import OnlineStore
 from sequence_platform.runtimes.segments import (
     collect,
@@ -22,8 +22,9 @@ from sequence_platform.runtimes.segments import (
     publish_days,
     unpublished_days,
 )
+from sequence_platform.runtimes.values import publish_values
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import Platform, open_online, open_platform
+from sequence_platform.wiring import Platform, open_online, open_platform, open_values
 
 DAY = click.DateTime(["%Y-%m-%d"])
 
@@ -34,17 +35,42 @@ def online() -> None:
 
 
 @online.command("publish")
-@click.argument("event_types", nargs=-1, metavar="[EVENT_TYPE]...")
+@click.argument("names", nargs=-1, metavar="[EVENT_TYPE|ENRICHMENT]...")
 @click.option("--from", "start", type=DAY, help="First day; all days that changed unless given.")
 @click.option("--to", "end", type=DAY, help="Last day, included.")
 @click.pass_obj
 def publish_(
-    settings: Settings, event_types: tuple[str, ...], start: datetime | None, end: datetime | None
+    settings: Settings, names: tuple[str, ...], start: datetime | None, end: datetime | None
 ) -> None:
-    """Publish days of the lake that the online store does not hold as the lake does."""
+    """Publish what the online store does not hold as the lake does.
+
+    That is days of event types, and enrichments that are looked up when a sequence is read.
+    """
+    console = open_console()
     with open_platform(settings) as platform, open_online(settings) as store:
-        events = _chosen(platform.plan, event_types)
-        run_publish(open_console(), platform, store, events, start, end)
+        read = _read_enrichments(platform.plan)
+        chosen = [read[name] for name in names or read if name in read]
+        others = tuple(name for name in names if name not in read)
+        if others or not names:
+            events = _chosen(platform.plan, others)
+            run_publish(console, platform, store, events, start, end)
+        run_publish_values(console, platform, chosen)
+
+
+def run_publish_values(
+    console: Console, platform: Platform, enrichments: Sequence[EnrichmentPlan]
+) -> None:
+    """Publish enrichments that changed, and say what each is."""
+    if not enrichments:
+        return
+    with open_values(platform.settings) as store:
+        for each in enrichments:
+            done = publish_values(platform.lake, store, each, platform.clock)
+            if done.version is None:
+                console.print(f"{each.name} is not built yet: nothing to publish")
+            else:
+                was = "published" if done.changed else "unchanged:"
+                console.print(f"{was} {each.name}, {done.version.rows:,} rows")
 
 
 def run_publish(
@@ -102,6 +128,22 @@ def status_(settings: Settings) -> None:
         size = store.tail_size()
     open_console().print(table)
     click.echo(f"tail: {size.rows:,} rows, {size.bytes / 1e6:,.1f} MB")
+    if read := _read_enrichments(plan):
+        open_console().print(_values_table(settings, read.values()))
+
+
+def _values_table(settings: Settings, enrichments: Iterable[EnrichmentPlan]) -> Table:
+    table = Table("looked up when read", "version", "rows", "MB", "published (UTC)")
+    with open_values(settings) as store:
+        for each in enrichments:
+            version = store.version(each)
+            if version is None:
+                table.add_row(each.name, "none")
+                continue
+            at = f"{version.published_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+            size = (f"{version.rows:,}", f"{version.bytes / 1e6:,.1f}")
+            table.add_row(each.name, str(version.number), *size, at)
+    return table
 
 
 @online.command("history")
@@ -148,6 +190,10 @@ def collect_(settings: Settings, keep_hours: float) -> None:
 
 def _is_within(day: date, start: datetime | None, end: datetime | None) -> bool:
     return (start is None or day >= start.date()) and (end is None or day <= end.date())
+
+
+def _read_enrichments(plan: Plan) -> dict[str, EnrichmentPlan]:
+    return {name: each for name, each in plan.enrichments.items() if each.is_read}
 
 
 def _chosen(plan: Plan, names: tuple[str, ...] | list[str]) -> list[EventPlan]:

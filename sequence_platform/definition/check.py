@@ -90,6 +90,21 @@ def _check_enrichment(enrichment: Enrichment) -> Iterator[Fault]:
     if isinstance(enrichment.source, Files) and enrichment.source.is_daily:
         expected = "a pattern without {day}: enrichments are read whole"
         yield Fault("source", enrichment.source.pattern, expected)
+    if enrichment.resolve == "read":
+        if enrichment.deadline is not None and enrichment.deadline <= timedelta(0):
+            yield Fault("deadline", str(enrichment.deadline), "a positive duration, or None")
+        if enrichment.on_missing == "reject":
+            expected = "'null': an event that is stored cannot be rejected when it is read"
+            yield Fault("on_missing", "'reject' with resolve='read'", expected)
+        return
+    for name in ("deadline", "on_timeout"):
+        if (value := getattr(enrichment, name)) is not None:
+            yield Fault(
+                name,
+                f"{value} with resolve='ingest'",
+                "None: nobody waits for what is stored with events",
+                "leave it out, or say resolve='read'",
+            )
 
 
 def _check_training_set(training: TrainingSet) -> Iterator[Fault]:

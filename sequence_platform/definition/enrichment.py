@@ -1,14 +1,18 @@
-"""Enrichment: columns looked up by key and attached to events."""
+"""Enrichment: columns looked up by key, attached to events or filled in when a sequence is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import polars as pl
 
 from sequence_platform.definition.source import Source
+
+DEFAULT_DEADLINE = timedelta(milliseconds=20)
+"""How long a request waits for an enrichment that says nothing else."""
 
 
 def Vector(length: int, dtype: type[pl.DataType] = pl.Float32) -> pl.Array:  # noqa: N802 - reads as the type it is
@@ -22,10 +26,15 @@ def Vector(length: int, dtype: type[pl.DataType] = pl.Float32) -> pl.Array:  # n
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Enrichment:
-    """Columns looked up by key and attached to events, versioned by the time they became available.
+    """Columns looked up by key, versioned by the time they became available.
 
-    A row counts for an event when ``available_time <= event_time`` and it is the newest such row of
-    its key, so that batch, stream and training pick the same version.
+    With ``resolve="ingest"`` they are attached to events and stored with them: a row counts for an
+    event when ``available_time <= event_time`` and it is the newest such row of its key, so that
+    batch, stream and training pick the same version.
+
+    With ``resolve="read"`` they are stored with no event. Whoever asks for a sequence gets, for
+    each event, the newest row of its key with ``available_time <= as_of``: the price of now, not
+    of when it was clicked. The same rule at an earlier ``as_of`` replays what was answered then.
 
     Attributes:
         name: Unique; ``[a-z][a-z0-9_]*``.
@@ -37,6 +46,11 @@ class Enrichment:
             key.
         on_missing: An event whose key has no row gets nulls, or is rejected by the rule
             ``missing:<name>``.
+        resolve: When rows are looked up: once, as events come in, or whenever a sequence is read.
+        deadline: Of ``resolve="read"``: how long a request waits, for all its keys together. None:
+            DEFAULT_DEADLINE.
+        on_timeout: Of ``resolve="read"``: without an answer by then the columns are null and the
+            answer says so, or the request fails. None: ``"null"``.
         owner: An e-mail address or ``team:name``.
         description: What it is, for people.
         version: Raise it when the meaning changes.
@@ -49,6 +63,9 @@ class Enrichment:
     columns: Sequence[str] | Mapping[str, pl.Expr]
     available_time: str | pl.Expr | None = None
     on_missing: Literal["null", "reject"] = "null"
+    resolve: Literal["ingest", "read"] = "ingest"
+    deadline: timedelta | None = None
+    on_timeout: Literal["null", "fail"] | None = None
     owner: str = ""
     description: str = ""
     version: int = 1

@@ -38,7 +38,8 @@ class EventType:
         executor: The event type's own transform, where columns and filters are not enough: a
             function of the frame after ``where``; it may add columns and drop rows.
         columns: Derived columns by name; each may use raw columns, not its siblings.
-        enrich: Enrichments attached, each by its key.
+        enrich: Enrichments, each by its key: attached and stored, or, with ``resolve="read"``,
+            looked up by a column that is stored.
         start: First day of event_time that exists.
         allowed_lateness: How late an event may arrive before its partition is sealed.
         retention: How long enriched events are kept.

@@ -52,7 +52,9 @@ class Sequence:
         name: Unique; ``[a-z][a-z0-9_]*``.
         events: Event types, by priority among events of the same time (the first sorts first).
         columns: Columns of the events to carry; null where an event type does not have one. Beside
-            these every sequence carries event_type, event_time and event_id.
+            these every sequence carries event_type, event_time and event_id. Those of enrichments
+            with ``resolve="read"`` are looked up when they are asked for, by a key that is among
+            the columns.
         max_length: Newest events kept.
         max_age: Events older than as_of minus this are cut. None: as old as retention allows.
         sessions: Newest sessions kept.
@@ -60,7 +62,8 @@ class Sequence:
         quotas: Newest events kept of an event type, by its name; at least 1.
         derived: Columns over the final, ordered sequence of one entity
             (``pl.col("event_time").diff()``).
-        request: Columns computed per request; may use request_time and ``context``.
+        request: Columns computed per request; may use request_time, ``context`` and what is looked
+            up when the sequence is read.
         context: What a request brings with it, by name and type.
         late: Columns left out of snapshots and filled in on read when asked for. None: all vectors.
         owner: An e-mail address or ``team:name``.

@@ -124,6 +124,26 @@ class Column:
             return Column(self.dtype, self.values[at], valid)
         return Column(self.dtype, self.values.take(pa.array(at)))
 
+    def take_or_null(self, at: Ints) -> Column:
+        """Return the values at positions; -1 is a null."""
+        is_there = at >= 0
+        if is_there.all():
+            return self.take(at)
+        if not len(self):
+            return Column.nulls(self.dtype, len(at))
+        if isinstance(self.values, np.ndarray):
+            taken = self.take(np.where(is_there, at, 0))
+            valid = is_there if taken.valid is None else is_there & taken.valid
+            return Column(self.dtype, taken.values, valid)
+        return Column(self.dtype, self.values.take(pa.array(at, mask=~is_there)))
+
+    def cast(self, dtype: pl.DataType) -> Column:
+        """Return the values as another type that holds them all: wider integers."""
+        width = fixed_width(dtype)
+        if dtype == self.dtype or width is None or not isinstance(self.values, np.ndarray):
+            return self
+        return Column(dtype, self.values.astype(width), self.valid)
+
     def to_arrow(self) -> pa.Array:
         """Return the column as Arrow, in ``arrow_type``."""
         if not isinstance(self.values, np.ndarray):
@@ -246,6 +266,18 @@ def _bits(buffer: pa.Buffer | None, offset: int, length: int) -> Mask:
 
 def _mask(part: Column) -> Mask:
     return np.ones(len(part), dtype=np.bool_) if part.valid is None else part.valid
+
+
+def key_runs(keys: pl.Series) -> pl.DataFrame:
+    """Return where the rows of each key are, of rows that stand together by key.
+
+    Frames:
+        returns: key, start and stop (excluded), in the order of the rows.
+    """
+    runs = keys.rle().struct.unnest()
+    lengths = runs["len"].cast(pl.Int64)
+    stops = lengths.cum_sum()
+    return pl.DataFrame({"key": runs["value"], "start": stops - lengths, "stop": stops})
 
 
 def frame_of(columns: Iterable[tuple[str, Column]]) -> pl.DataFrame:

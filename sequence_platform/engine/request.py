@@ -1,16 +1,17 @@
-"""Request columns: computed over an entity's final sequence with what the request brings."""
+"""What depends on a request: which columns it takes to answer, and those computed anew for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
 from sequence_platform.engine.columns import Column, frame_of
-from sequence_platform.plan.plan import TIME, SequencePlan
+from sequence_platform.engine.freshest import key_columns
+from sequence_platform.plan.plan import TIME, ReadLookupPlan, SequencePlan
 
 REQUEST_TIME = "request_time"
 
@@ -28,15 +29,39 @@ class Context:
     values: Mapping[str, object]
 
 
-def columns_needed(sequence: SequencePlan, asked: Sequence[str]) -> list[str]:
-    """Return the columns to read: those asked for that are stored, and what the others need."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Needed:
+    """What it takes to answer for some columns.
+
+    Attributes:
+        stored: Columns to read from the store.
+        lookups: What to look up then, with the columns needed of each.
+        computes: Whether some are request columns.
+    """
+
+    stored: tuple[str, ...]
+    lookups: tuple[ReadLookupPlan, ...]
+    computes: bool
+
+
+def columns_needed(sequence: SequencePlan, asked: Sequence[str]) -> Needed:
+    """Return what it takes: columns asked for, what request columns need, and keys of lookups."""
     expressions = sequence.definition.request or {}
     brought = {REQUEST_TIME, *(sequence.definition.context or {})}
     needed: dict[str, None] = {}
     for name in asked:
         roots = expressions[name].meta.root_names() if name in expressions else [name]
         needed |= dict.fromkeys(root for root in roots if root not in brought)
-    return list(needed)
+    lookups = tuple(
+        replace(lookup, columns=tuple(name for name in lookup.columns if name in needed))
+        for lookup in sequence.read_lookups
+        if not needed.keys().isdisjoint(lookup.columns)
+    )
+    keys = [name for lookup in lookups for name in key_columns(sequence, lookup)]
+    stored = dict.fromkeys(
+        name for name in (*needed, *keys) if name not in sequence.read and name != "entity"
+    )
+    return Needed(tuple(stored), lookups, not expressions.keys().isdisjoint(asked))
 
 
 def compute(
@@ -50,7 +75,7 @@ def compute(
 
     Args:
         sequence: The compiled sequence.
-        columns: At least ``columns_needed``.
+        columns: At least what ``columns_needed`` names, stored and looked up.
         length: How many events there are.
         context: What the request brings.
         asked: Columns; those that are not request columns are left out.

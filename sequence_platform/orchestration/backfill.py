@@ -16,7 +16,13 @@ from sequence_platform.catalog import load_plan
 from sequence_platform.errors import SequencePlatformError, StoreError, nearest
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.home import ensure_dagster_home, ensure_in_process_config
-from sequence_platform.orchestration.keys import DAY, days_before, range_tags, sequence_key
+from sequence_platform.orchestration.keys import (
+    DAY,
+    days_before,
+    range_tags,
+    read_keys,
+    sequence_key,
+)
 from sequence_platform.plan.plan import SequencePlan
 from sequence_platform.plan.tables import enriched_table, sequence_table
 from sequence_platform.runtimes.batch import Report
@@ -60,7 +66,7 @@ def materialize_range(
     *,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunSummary:
-    """Build the days ``[start, end)`` of some tables and of everything they are made from.
+    """Build the days ``[start, end)`` of some tables, and all they are made from and read with.
 
     Enrichments are built first, once; then the days of events, then those of sequences, at most
     ``settings.partitions_per_run`` days in a run. What fails is in the summary; the rest goes on.
@@ -84,7 +90,9 @@ def materialize_range(
         progress(Progress(len(summary.reports), total, report))
 
     definitions = build_definitions(settings, committed)
-    whole, daily = _selected(definitions, list(targets))
+    sequences = load_plan(settings.definitions).sequences.values()
+    beside = {sequence_key(item.table): read_keys(item) for item in sequences}
+    whole, daily = _selected(definitions, list(targets), beside)
     days = {first: _days(max(first, start), end) for first in daily}
     total = len(whole) + sum(len(keys) * len(days[first]) for first, keys in daily.items())
     job = definitions.resolve_implicit_global_asset_job_def()
@@ -110,7 +118,6 @@ def materialize_range(
             run(whole, {})
         for first, keys in daily.items():
             run_days([key for key in keys if key.path[0] == "enriched"], days[first])
-        sequences = load_plan(settings.definitions).sequences.values()
         for first, keys in daily.items():
             here = [item for item in sequences if sequence_key(item.table) in keys]
             for ready, items in _by_ready_days(here, days[first], summary).items():
@@ -160,9 +167,17 @@ def _by_ready_days(
 
 
 def _selected(
-    definitions: dg.Definitions, targets: list[str]
+    definitions: dg.Definitions,
+    targets: list[str],
+    beside: Mapping[dg.AssetKey, list[dg.AssetKey]],
 ) -> tuple[list[dg.AssetKey], dict[date, list[dg.AssetKey]]]:
-    """Return what to build: whole tables, and tables of days by their first day."""
+    """Return what to build: whole tables, and tables of days by their first day.
+
+    Args:
+        definitions: All assets.
+        targets: What was asked for; none means all.
+        beside: What is built with a table, though it is not made from it.
+    """
     assets = [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
     days = {key: asset.partitions_def for asset in assets for key in asset.keys}
     names = {key.to_user_string(): key for key in days}
@@ -172,6 +187,7 @@ def _selected(
                 "no such table", found=f"'{target}'", expected=nearest(target, names)
             )
     asked = [names[target] for target in targets] or list(days)
+    asked += [key for target in asked for key in beside.get(target, ())]
     whole: list[dg.AssetKey] = []
     daily: dict[date, list[dg.AssetKey]] = {}
     for key in sorted(dg.AssetSelection.assets(*asked).upstream().resolve(assets) & days.keys()):

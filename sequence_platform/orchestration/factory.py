@@ -31,7 +31,8 @@ from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Plan, Sequenc
 from sequence_platform.ports import Counts
 from sequence_platform.runtimes.batch import Report, build_enrichment, build_events, build_sequence
 from sequence_platform.runtimes.segments import publish_day
-from sequence_platform.wiring import Platform, open_online
+from sequence_platform.runtimes.values import publish_values
+from sequence_platform.wiring import Platform, open_online, open_values
 
 Assets = list[dg.AssetsDefinition | dg.AssetSpec]
 BuildDay = Callable[[Platform, date], Report]
@@ -71,11 +72,20 @@ def _enrichment(enrichment: EnrichmentPlan, progress: Progress) -> dg.AssetsDefi
         name=step_name(spec.key), specs=[spec], check_specs=check_specs(spec.key, ENRICHMENT_CHECKS)
     )
     def whole(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Events:
-        source = platform.source_of(enrichment.name)
-        build = partial(build_enrichment, platform.lake, source, enrichment, platform.clock)
+        build = partial(_build_enrichment, platform, enrichment)
         yield from materialize_whole(context, build, checks=ENRICHMENT_CHECKS, progress=progress)
 
     return whole
+
+
+def _build_enrichment(platform: Platform, enrichment: EnrichmentPlan) -> Report:
+    """Build its table; what requests look up is published with it: it is to be as fresh."""
+    source = platform.source_of(enrichment.name)
+    report = build_enrichment(platform.lake, source, enrichment, platform.clock)
+    if enrichment.is_read:
+        with open_values(platform.settings) as store:
+            publish_values(platform.lake, store, enrichment, platform.clock)
+    return report
 
 
 def _enriched(

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
-from sequence_platform.orchestration.keys import DAY, job_name, sequence_key
+from sequence_platform.orchestration.keys import DAY, job_name, read_keys, sequence_key
 from sequence_platform.orchestration.specs import settle_time
 from sequence_platform.plan.plan import SequencePlan
 from sequence_platform.runtimes.segments import collect, confirm_days
@@ -24,8 +24,9 @@ def sequence_definitions(sequence: SequencePlan) -> dg.Definitions:
     settles = max(settle_time(event) for event in sequence.events)
     job = dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(sequence_key(sequence.table)).upstream(),
-        description=f"Sequence {sequence.name} and everything it is made from.",
+        selection=dg.AssetSelection.assets(sequence_key(sequence.table)).upstream()
+        | dg.AssetSelection.assets(*read_keys(sequence)),
+        description=f"Sequence {sequence.name} and everything it is made from and read with.",
     )
 
     @dg.schedule(

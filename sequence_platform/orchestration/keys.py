@@ -6,6 +6,8 @@ from datetime import date, timedelta
 
 import dagster as dg
 
+from sequence_platform.plan.plan import SequencePlan
+
 DAY = timedelta(days=1)
 
 
@@ -17,6 +19,15 @@ def raw_key(event_type: str) -> dg.AssetKey:
 def enrichment_key(table: str) -> dg.AssetKey:
     """Return the asset of an enrichment table."""
     return dg.AssetKey(["enrichments", table])
+
+
+def read_keys(sequence: SequencePlan) -> list[dg.AssetKey]:
+    """Return the enrichments that are looked up when a sequence is read.
+
+    None of its tables is made from them, so that Dagster does not call it stale whenever a price
+    changes; whoever builds all that a sequence needs builds them beside it.
+    """
+    return [enrichment_key(lookup.enrichment.table) for lookup in sequence.read_lookups]
 
 
 def enriched_key(table: str) -> dg.AssetKey:

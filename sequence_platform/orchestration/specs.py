@@ -56,6 +56,8 @@ def enrichment_spec(enrichment: EnrichmentPlan) -> dg.AssetSpec:
     """Return an enrichment table, replaced whole when built."""
     definition = enrichment.definition
     grain = "One row per key" + (" and available_time." if enrichment.is_versioned else ".")
+    if enrichment.is_read:
+        grain += " Looked up when sequences are read: building it publishes it to requests."
     return dg.AssetSpec(
         enrichment_key(enrichment.table),
         description=_description(definition, grain),

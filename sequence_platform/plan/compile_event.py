@@ -41,14 +41,21 @@ def compile_event(
         report.add(
             "columns", f"'{name}'", "a name that the platform does not use itself", "rename it"
         )
-    lookups = _lookups(definition, enrichments, types | derived, report)
+    at_ingest, when_read = _by_moment(definition, enrichments)
+    lookups = _lookups(at_ingest, types | derived, report)
     payload = _payload(definition, types, derived, lookups, report)
+    # By what is stored, looked-up columns too: nothing else is at hand when a sequence is read.
+    stored_types = {name: types[name] for name in ENVELOPE if name in types} | payload
+    read_lookups = _lookups(when_read, stored_types, report)
+    _check_read_columns(read_lookups, stored_types, report)
     if definition.log is not None:
         check_raw_columns(raw, report)
-    if not report.is_clean or len(lookups) < len(definition.enrich):
+    if not report.is_clean or len(lookups) + len(read_lookups) < len(definition.enrich):
         return None
-    schema = pl.Schema({name: types[name] for name in ENVELOPE} | payload)
-    described = describe_event(definition, raw, envelope, rules, columns, lookups, schema)
+    schema = pl.Schema(stored_types)
+    described = describe_event(
+        definition, raw, envelope, rules, columns, lookups, read_lookups, schema
+    )
     return EventPlan(
         name=definition.name,
         table=table_name(definition.name, definition.version),
@@ -59,6 +66,7 @@ def compile_event(
         rules=rules,
         columns=columns,
         lookups=tuple(lookups),
+        read_lookups=tuple(read_lookups),
         corrects=definition.revision is not None or definition.operation is not None,
         fingerprint=fingerprint(described["decides"]),
         time_fingerprint=fingerprint(day_decides(described["decides"])),
@@ -130,22 +138,40 @@ def _run(executor: Executor, *parts: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([executor(part.lazy()).collect() for part in parts])
 
 
-def _lookups(
-    definition: EventType, enrichments: Mapping[int, EnrichmentPlan], types: Types, report: Report
-) -> list[LookupPlan]:
-    plans = []
-    for item in definition.enrich:
-        lookup = item if isinstance(item, Lookup) else Lookup(item, item.key)
-        plan = enrichments.get(id(lookup.enrichment))
-        if plan is None:
-            continue  # its own problems are reported where it is defined
+def _by_moment(
+    definition: EventType, enrichments: Mapping[int, EnrichmentPlan]
+) -> tuple[list[LookupPlan], list[LookupPlan]]:
+    """Return what is looked up at ingest, and what when a sequence is read.
+
+    An enrichment with problems is left out: they are reported where it is defined.
+    """
+    items = [
+        item if isinstance(item, Lookup) else Lookup(item, item.key) for item in definition.enrich
+    ]
+    plans = [
+        LookupPlan(plan, item.column)
+        for item in items
+        if (plan := enrichments.get(id(item.enrichment))) is not None
+    ]
+    return (
+        [plan for plan in plans if not plan.enrichment.is_read],
+        [plan for plan in plans if plan.enrichment.is_read],
+    )
+
+
+def _lookups(lookups: Iterable[LookupPlan], types: Types, report: Report) -> list[LookupPlan]:
+    """Return those lookups whose column is there and of the key's type; note what others lack."""
+    fitting = []
+    for lookup in lookups:
+        plan = lookup.enrichment
         field = f"enrich.{plan.name}"
         if lookup.column not in types:
             step = f"{plan.name}.by('<column of the event>')"
+            kind = "a column that is stored" if plan.is_read else "a column that is there"
             report.add(
                 field,
                 f"column '{lookup.column}'",
-                f"a column that is there; {nearest(lookup.column, types)}",
+                f"{kind}; {nearest(lookup.column, types)}",
                 step,
             )
         elif (mine := key_type(types[lookup.column])) != plan.schema["key"]:
@@ -153,8 +179,18 @@ def _lookups(
                 field, f"'{lookup.column}' of type {mine}", f"the key's type, {plan.schema['key']}"
             )
         else:
-            plans.append(LookupPlan(plan, lookup.column))
-    return plans
+            fitting.append(lookup)
+    return fitting
+
+
+def _check_read_columns(lookups: Iterable[LookupPlan], stored_types: Types, report: Report) -> None:
+    """Note read columns that are named as other columns of the event are."""
+    seen = set(stored_types)
+    for lookup in lookups:
+        for name in lookup.enrichment.columns:
+            if name in seen:
+                _report_taken(lookup, name, report)
+            seen.add(name)
 
 
 def _payload(
@@ -183,12 +219,15 @@ def _payload(
     for lookup in lookups:
         for name in lookup.enrichment.columns:
             if name in payload:
-                found = f"'{name}' of enrichment '{lookup.enrichment.name}'"
-                report.add(
-                    "enrich",
-                    found,
-                    "a name of its own: the event has this column",
-                    "rename it in columns={...}",
-                )
+                _report_taken(lookup, name, report)
             payload[name] = lookup.enrichment.schema[name]
     return payload
+
+
+def _report_taken(lookup: LookupPlan, name: str, report: Report) -> None:
+    report.add(
+        "enrich",
+        f"'{name}' of enrichment '{lookup.enrichment.name}'",
+        "a name of its own: the event has this column",
+        "rename it in columns={...}",
+    )

@@ -9,6 +9,7 @@ import polars as pl
 
 from sequence_platform.definition import Sequence
 from sequence_platform.errors import nearest
+from sequence_platform.plan.compile_read import compile_read, read_columns, refuse_read
 from sequence_platform.plan.describe import describe_sequence
 from sequence_platform.plan.expressions import canonical_tree
 from sequence_platform.plan.fingerprint import fingerprint
@@ -37,17 +38,18 @@ def compile_sequence(
     for name in sorted({name for name in names if names.count(name) > 1}):
         report.add("events", f"'{name}' twice", "each event type once")
     entity_type = _entity_type(events, report)
-    columns = _columns(definition, events, report)
-    late = _late(definition, columns, report)
-    _check_dedupe(definition, columns, late, report)
+    read, read_lookups = compile_read(definition, events, report)
+    columns = _columns(definition, events, read, report)
+    late = _late(definition, columns, read, report)
+    _check_dedupe(definition, columns, late, read, report)
     flat = ALWAYS | {name: dtype for name, dtype in columns.items() if name not in late}
-    derived = _computed("derived", definition.derived or {}, flat, report)
-    request = _request(definition, flat | columns | derived, report)
+    derived = _derived(definition, flat, read, report)
+    request = _request(definition, flat | columns | read | derived, report)
     lookback = _lookback(definition, events, report)
     if not report.is_clean:
         return None
     schemas = (pl.Schema(columns), pl.Schema(derived), pl.Schema(request))
-    described = describe_sequence(definition, events, *schemas, late, lookback)
+    described = describe_sequence(definition, events, *schemas, read_lookups, late, lookback)
     return SequencePlan(
         name=definition.name,
         table=table_name(definition.name, definition.version),
@@ -55,6 +57,8 @@ def compile_sequence(
         events=events,
         entity_type=entity_type,
         columns=schemas[0],
+        read=pl.Schema(read),
+        read_lookups=read_lookups,
         derived=schemas[1],
         request=schemas[2],
         late=late,
@@ -79,11 +83,17 @@ def _entity_type(events: tuple[EventPlan, ...], report: Report) -> pl.DataType:
 
 
 def _columns(
-    definition: Sequence, events: tuple[EventPlan, ...], report: Report
+    definition: Sequence,
+    events: tuple[EventPlan, ...],
+    read: Mapping[str, pl.DataType],
+    report: Report,
 ) -> dict[str, pl.DataType]:
+    """Return the types of the columns that are stored."""
     columns: dict[str, pl.DataType] = {}
-    present = {name for event in events for name in event.schema}
+    present = {name for event in events for name in event.schema} | read_columns(events)
     for name in definition.columns:
+        if name in read:
+            continue
         if name in ALWAYS or name == "entity":
             report.add(
                 "columns",
@@ -115,28 +125,55 @@ def _columns(
 
 
 def _late(
-    definition: Sequence, columns: Mapping[str, pl.DataType], report: Report
+    definition: Sequence,
+    columns: Mapping[str, pl.DataType],
+    read: Mapping[str, pl.DataType],
+    report: Report,
 ) -> tuple[str, ...]:
     if definition.late is None:
         return tuple(name for name, dtype in columns.items() if isinstance(dtype, pl.Array))
-    for name in set(definition.late) - columns.keys():
+    refused = refuse_read("late", definition.late, read, report)
+    for name in set(definition.late) - columns.keys() - refused:
         report.add("late", f"'{name}'", f"one of its columns: {', '.join(columns)}")
     return tuple(name for name in columns if name in definition.late)
 
 
 def _check_dedupe(
-    definition: Sequence, columns: Mapping[str, pl.DataType], late: tuple[str, ...], report: Report
+    definition: Sequence,
+    columns: Mapping[str, pl.DataType],
+    late: tuple[str, ...],
+    read: Mapping[str, pl.DataType],
+    report: Report,
 ) -> None:
     if definition.dedupe is None:
         return
-    by = definition.dedupe.by
-    for name in [by] if isinstance(by, str) else by:
+    by = [definition.dedupe.by] if isinstance(definition.dedupe.by, str) else definition.dedupe.by
+    refused = refuse_read("dedupe.by", by, read, report)
+    for name in by:
+        if name in refused:
+            continue
         if name in late:
             report.add("dedupe.by", f"'{name}', a late column", "a column that snapshots hold")
         elif name not in columns and name != "event_type":
             report.add(
                 "dedupe.by", f"'{name}'", f"event_type or one of its columns: {', '.join(columns)}"
             )
+
+
+def _derived(
+    definition: Sequence,
+    flat: Mapping[str, pl.DataType],
+    read: Mapping[str, pl.DataType],
+    report: Report,
+) -> dict[str, pl.DataType]:
+    sound = {}
+    for name, expr in (definition.derived or {}).items():
+        field = f"derived.{name}"
+        if name in read:
+            report.add(field, f"'{name}'", "a name that no other column of the sequence has")
+        if not refuse_read(field, expr.meta.root_names(), read, report):
+            sound[name] = expr
+    return _computed("derived", sound, flat, report)
 
 
 def _computed(

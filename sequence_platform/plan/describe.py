@@ -13,9 +13,16 @@ from typing import Any
 import polars as pl
 
 from sequence_platform.definition import Enrichment, EventType, Log, Sequence, Source, TrainingSet
+from sequence_platform.definition.enrichment import DEFAULT_DEADLINE
 from sequence_platform.plan.expressions import canonical_tree, readable
 from sequence_platform.plan.fingerprint import code_fingerprint
-from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, LookupPlan, SequencePlan
+from sequence_platform.plan.plan import (
+    EnrichmentPlan,
+    EventPlan,
+    LookupPlan,
+    ReadLookupPlan,
+    SequencePlan,
+)
 
 Json = dict[str, Any]
 
@@ -36,6 +43,23 @@ def describe_enrichment(
         "text": {"columns": _texts(expressions)},
         "available": "always" if definition.available_time is None else "from available_time",
         "on_missing": definition.on_missing,
+        **_when_read(definition),
+    }
+
+
+def _when_read(definition: Enrichment) -> Json:
+    """Return how an enrichment is read, which its table does not depend on.
+
+    Nothing of one that is attached to events: what was published before there was a choice stays
+    as it is.
+    """
+    if definition.resolve == "ingest":
+        return {}
+    deadline = definition.deadline or DEFAULT_DEADLINE
+    return {
+        "resolve": "read",
+        "deadline_s": deadline.total_seconds(),
+        "on_timeout": definition.on_timeout or "null",
     }
 
 
@@ -46,13 +70,17 @@ def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
     rules: Mapping[str, pl.Expr],
     columns: Mapping[str, pl.Expr],
     lookups: Iterable[LookupPlan],
+    read_lookups: Iterable[LookupPlan],
     schema: pl.Schema,
 ) -> Json:
     """Return an event type as JSON.
 
+    What is looked up when it is read decides nothing: no table holds it.
+
     The order of rules counts (the first that rejects names the row), that of columns does not.
     """
     lookups = list(lookups)
+    read = {item.enrichment.name: item.column for item in read_lookups}
     return {
         **_about(definition),
         "decides": {
@@ -74,6 +102,7 @@ def describe_event(  # noqa: PLR0913, PLR0917 - the parts of an event type
         },
         "text": {"envelope": _texts(envelope), "where": _texts(rules), "columns": _texts(columns)},
         "enrich": {item.enrichment.name: item.column for item in lookups},
+        **({"enrich_when_read": read} if read else {}),
         "log": None if definition.log is None else _log(definition.log),
         "arrival": "assumed on time" if definition.arrival_time is None else "recorded",
         "start": definition.start.isoformat(),
@@ -94,10 +123,12 @@ def describe_sequence(  # noqa: PLR0913, PLR0917 - the parts of a sequence
     columns: pl.Schema,
     derived: pl.Schema,
     request: pl.Schema,
+    read_lookups: Iterable[ReadLookupPlan],
     late: Iterable[str],
     lookback: timedelta,
 ) -> Json:
-    """Return a sequence as JSON; ``serves`` holds what only requests depend on."""
+    """Return a sequence as JSON; ``serves`` holds what only reading depends on."""
+    read = {item.enrichment.name: _read_lookup(item) for item in read_lookups}
     return {
         **_about(definition),
         "decides": {
@@ -113,6 +144,7 @@ def describe_sequence(  # noqa: PLR0913, PLR0917 - the parts of a sequence
             "request": _trees(definition.request or {}),
             "request_schema": _types(request),
             "context": _types(pl.Schema(definition.context or {})),
+            **({"read": read} if read else {}),
         },
         "text": {
             "derived": _texts(definition.derived or {}),
@@ -179,16 +211,33 @@ def describe_plan(plan: EventPlan | EnrichmentPlan | SequencePlan) -> Json:
                 plan.rules,
                 plan.columns,
                 plan.lookups,
+                plan.read_lookups,
                 plan.schema,
             )
             described = describe_event(plan.definition, *parts)
         case SequencePlan():
             schemas = (plan.columns, plan.derived, plan.request)
             described = describe_sequence(
-                plan.definition, plan.events, *schemas, plan.late, plan.lookback
+                plan.definition,
+                plan.events,
+                *schemas,
+                plan.read_lookups,
+                plan.late,
+                plan.lookback,
             )
             described["schema"] = _types(plan.schema)
     return described | {"table": plan.table, "fingerprint": plan.fingerprint}
+
+
+def _read_lookup(lookup: ReadLookupPlan) -> Json:
+    enrichment = lookup.enrichment
+    columns = pl.Schema({name: enrichment.schema[name] for name in lookup.columns})
+    return {
+        "columns": _types(columns),
+        "by": dict(lookup.by),
+        "enrichment": enrichment.fingerprint,
+        **_when_read(enrichment.definition),
+    }
 
 
 def _about(definition: EventType | Enrichment | Sequence | TrainingSet) -> Json:

@@ -84,10 +84,18 @@ def _diff_definition(label: str, table: str, old: Json, new: Json) -> Iterator[C
             for impact, text in _decided(field, before, after):
                 yield Change(label, field, impact, text, table)
     if old.get("serves") != new.get("serves"):
-        for impact, text in _named("request", old["serves"]["request"], new["serves"]["request"]):
-            yield Change(label, "request", impact, text)
-        for impact, text in _columns(old["serves"]["context"], new["serves"]["context"]):
-            yield Change(label, "context", impact, text)
+        for field, impact, text in _served(old["serves"], new["serves"]):
+            yield Change(label, field, impact, text)
+
+
+def _served(old: Json, new: Json) -> Iterator[tuple[str, Impact, str]]:
+    """Yield what changed of what no table holds, by field."""
+    for impact, text in _named("request", old["request"], new["request"]):
+        yield "request", impact, text
+    for impact, text in _columns(old["context"], new["context"]):
+        yield "context", impact, text
+    for impact, text in _read(old.get("read", {}), new.get("read", {})):
+        yield "read", impact, text
 
 
 def _decided(field: str, old: Any, new: Any) -> Iterator[tuple[Impact, str]]:  # noqa: ANN401 - JSON
@@ -142,6 +150,25 @@ def _columns(old: list[list[str]], new: list[list[str]]) -> Iterator[tuple[Impac
             yield Impact.COMPATIBLE, f"column '{name}' added"
         elif before[name] != after[name]:
             yield Impact.BREAKING, f"column '{name}' is {after[name]}, was {before[name]}"
+
+
+def _read(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[tuple[Impact, str]]:
+    """Yield what changed of what is looked up when a sequence is read, by enrichment."""
+
+    def columns(found: Mapping[str, Json]) -> list[list[str]]:
+        return [column for each in found.values() for column in each["columns"]]
+
+    yield from _columns(columns(old), columns(new))
+    for name in sorted(old.keys() & new.keys()):
+        before, after = old[name], new[name]
+        if before["by"] != after["by"]:
+            yield Impact.BREAKING, f"'{name}' is looked up by {after['by']}, was by {before['by']}"
+        if before["enrichment"] != after["enrichment"]:
+            yield Impact.COMPATIBLE, f"follows the change of '{name}'"
+        for field in ("deadline_s", "on_timeout"):
+            if before[field] != after[field]:
+                text = f"{field} of '{name}' is {after[field]}, was {before[field]}"
+                yield Impact.COMPATIBLE, text
 
 
 def _named(field: str, old: Json, new: Json) -> Iterator[tuple[Impact, str]]:

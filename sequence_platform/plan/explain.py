@@ -89,6 +89,7 @@ def _sequence(item: SequencePlan) -> Iterator[str]:
             (name, _type(dtype), "derived: " + readable((policy.derived or {})[name]))
             for name, dtype in item.derived.items()
         ]
+        + [(name, _type(dtype), _read_origin(item, name)) for name, dtype in item.read.items()]
         + [
             (name, _type(dtype), "per request: " + readable((policy.request or {})[name]))
             for name, dtype in item.request.items()
@@ -102,6 +103,17 @@ def _origin(item: SequencePlan, name: str) -> str:
         "of all" if len(holders) == len(item.events) else "of " + ", ".join(holders) + "; else null"
     )
     return where + ("; late: read when asked for" if name in item.late else "")
+
+
+def _read_origin(item: SequencePlan, name: str) -> str:
+    lookup = next(each for each in item.read_lookups if name in each.columns)
+    keys = ", ".join(
+        key
+        if len(lookup.by) == len(item.events) and len(set(lookup.by.values())) == 1
+        else f"{key} of {event}"
+        for event, key in lookup.by.items()
+    )
+    return f"when read: newest '{lookup.enrichment.name}' by {keys} at as_of"
 
 
 def _rules_in_words(event: EventPlan) -> str:
@@ -143,6 +155,15 @@ def _event(item: EventPlan) -> Iterator[str]:
         [
             (name, _type(dtype), origin.get(name, "as received"))
             for name, dtype in item.schema.items()
+        ]
+        + [
+            (
+                name,
+                _type(lookup.enrichment.schema[name]),
+                f"when read, not stored: newest '{lookup.enrichment.name}' by {lookup.column}",
+            )
+            for lookup in item.read_lookups
+            for name in lookup.enrichment.columns
         ],
     )
 
@@ -161,7 +182,7 @@ def _enrichment(item: EnrichmentPlan) -> Iterator[str]:
     yield from _head("enrichment", "enrichments", item)
     yield f"  rows from {_source(item.definition.source)}"
     version = (
-        "the newest available at event_time"
+        f"the newest available at {'as_of' if item.is_read else 'event_time'}"
         if item.is_versioned
         else "one row a key, known at all times"
     )
@@ -171,6 +192,12 @@ def _enrichment(item: EnrichmentPlan) -> Iterator[str]:
         else f"the event is rejected (missing:{item.name})"
     )
     yield f"  looked up by {item.definition.key}: {version}; no row: {missing}"
+    if item.is_read:
+        late = "the request fails" if item.fails_on_timeout else "null, and the answer says so"
+        yield (
+            "  when a sequence is read, and stored with no event; "
+            f"no answer within {item.deadline.total_seconds() * 1000:g} ms: {late}"
+        )
     yield ""
     yield from _table(
         "columns:",

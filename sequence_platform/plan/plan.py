@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from sequence_platform.definition import Enrichment, EventType, Sequence, TrainingSet
+from sequence_platform.definition.enrichment import DEFAULT_DEADLINE
 
 TIME = pl.Datetime("us", "UTC")
 """The type of every time past the envelope: microseconds, UTC."""
@@ -44,10 +45,24 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LookupPlan:
-    """An enrichment attached to an event type by a column of the event."""
+    """An enrichment looked up by a column of an event type."""
 
     enrichment: EnrichmentPlan
     column: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadLookupPlan:
+    """An enrichment looked up when a sequence is read.
+
+    Attributes:
+        by: The column that holds the key, by event type; other event types have no value.
+        columns: What of it the sequence carries.
+    """
+
+    enrichment: EnrichmentPlan
+    by: Mapping[str, str]
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +87,23 @@ class EnrichmentPlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns attached to events."""
+        """The columns that it brings."""
         return tuple(name for name in self.schema if name not in {"key", "available_time"})
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is looked up when a sequence is read, and stored with no event."""
+        return self.definition.resolve == "read"
+
+    @property
+    def deadline(self) -> timedelta:
+        """How long a request waits for it."""
+        return self.definition.deadline or DEFAULT_DEADLINE
+
+    @property
+    def fails_on_timeout(self) -> bool:
+        """Whether a request fails that it does not answer in time."""
+        return self.definition.on_timeout == "fail"
 
     @property
     def is_versioned(self) -> bool:
@@ -92,6 +122,8 @@ class EventPlan:
         envelope: Expressions over a raw row for ENVELOPE and ``operation``, each of its final type.
         rules: What is kept, by rule name, in the order in which they are tried.
         columns: Derived columns, over raw columns, the envelope and what the executor adds.
+        lookups: What is attached and stored.
+        read_lookups: What is looked up when a sequence is read, by columns of ``schema``.
         corrects: Whether rows may supersede rows of other partitions (revision or operation
             declared).
         time_fingerprint: Of what decides which day a raw row belongs to.
@@ -106,6 +138,7 @@ class EventPlan:
     rules: Mapping[str, pl.Expr]
     columns: Mapping[str, pl.Expr]
     lookups: tuple[LookupPlan, ...]
+    read_lookups: tuple[LookupPlan, ...]
     corrects: bool
     fingerprint: str
     time_fingerprint: str
@@ -123,10 +156,12 @@ class SequencePlan:
     Attributes:
         table: Name within the schema ``sequences``.
         columns: Types of the columns carried from events, per event.
+        read: Types of the columns looked up when the sequence is read, per event.
+        read_lookups: Where those come from, each enrichment once.
         derived: Types of the derived columns, per event.
         request: Types of the request columns, per event.
         late: Carried columns that snapshots leave out.
-        request_fingerprint: Of the request columns, which no table holds.
+        request_fingerprint: Of the read and request columns, which no table holds.
         lookback: How far before as_of events count: max_age, or the shortest retention.
     """
 
@@ -136,6 +171,8 @@ class SequencePlan:
     events: tuple[EventPlan, ...]
     entity_type: pl.DataType
     columns: pl.Schema
+    read: pl.Schema
+    read_lookups: tuple[ReadLookupPlan, ...]
     derived: pl.Schema
     request: pl.Schema
     late: tuple[str, ...]

@@ -318,6 +318,10 @@ class LakeReader(Protocol):
         """Return an enrichment table's rows with one of these keys, sorted by ``sort_by``."""
         ...
 
+    def read_whole(self, spec: TableSpec) -> pl.DataFrame:
+        """Return all rows of a table without days, an enrichment's, sorted by ``sort_by``."""
+        ...
+
     def read_snapshots(
         self,
         spec: TableSpec,

@@ -12,10 +12,17 @@ from itertools import pairwise
 import polars as pl
 
 from sequence_platform.engine.assemble import assemble
+from sequence_platform.engine.freshest import attach_read
 from sequence_platform.engine.late import attach_late
+from sequence_platform.engine.request import columns_needed
 from sequence_platform.errors import FrameSchemaError, StateMismatchError, nearest
 from sequence_platform.plan.plan import SequencePlan, Window
-from sequence_platform.plan.tables import columns_to_assemble, enriched_table, sequence_table
+from sequence_platform.plan.tables import (
+    columns_to_assemble,
+    enriched_table,
+    enrichment_table,
+    sequence_table,
+)
 from sequence_platform.ports import LakeReader
 
 
@@ -31,20 +38,22 @@ def read_sequences(
 
     An entity's newest snapshot answers when nothing has happened to it since and no event of it
     has grown too old; every other entity is assembled from enriched events, so the answer is exact
-    at any time.
+    at any time. Read columns have what was available at that time, as a request then got.
 
     Args:
         lake: Where to read.
         sequence: The compiled sequence.
         as_of: Excluded end, UTC. None: the end of the newest day built.
         entities: Only these; unknown ones give no row.
-        columns: Of the sequence; late columns only when named here. None: all that snapshots hold.
+        columns: Of the sequence; late and read columns only when named here. None: all that
+            snapshots hold.
 
     Raises:
         StateMismatchError: no day has been built.
         FrameSchemaError: a column is not one of the sequence's.
     """
     wanted = _columns(sequence, columns)
+    needed = columns_needed(sequence, wanted)
     built = sorted(lake.ledger(sequence_table(sequence).name)["day"])
     if not built:
         raise StateMismatchError(
@@ -58,7 +67,12 @@ def read_sequences(
     held = [
         name
         for name in sequence.schema
-        if name in {*wanted, "entity", "as_of", "event_time", "event_type", "event_id", "trimmed"}
+        if name
+        in {
+            *wanted,
+            *needed.stored,
+            *("entity", "as_of", "event_time", "event_type", "event_id", "trimmed"),
+        }
     ]
     snapshots = lake.read_snapshots(sequence_table(sequence), held, until, entities=entities).drop(
         "day"
@@ -68,14 +82,22 @@ def read_sequences(
     if not changed.is_empty():
         parts.append(_assembled(lake, sequence, at, changed).select(held))
     found = pl.concat([part.select(held) for part in parts]).sort("entity")
-    late = [name for name in wanted if name in sequence.late]
+    late = [name for name in needed.stored if name in sequence.late]
     if late:
         found = _with_late(lake, sequence, found, late)
+    if needed.lookups:
+        found = attach_read(
+            sequence,
+            found,
+            needed.lookups,
+            lambda enrichment, keys: lake.read_lookup(enrichment_table(enrichment), keys),
+            at,
+        )
     return found.select(wanted)
 
 
 def _columns(sequence: SequencePlan, columns: Sequence[str] | None) -> list[str]:
-    available = [*sequence.schema.names(), *sequence.late]
+    available = [*sequence.schema.names(), *sequence.late, *sequence.read]
     unknown = [name for name in columns or () if name not in available]
     if unknown:
         raise FrameSchemaError(

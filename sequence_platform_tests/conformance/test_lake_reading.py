@@ -158,6 +158,13 @@ def test_lookup_returns_all_versions_of_the_keys_sorted(lake: Lake) -> None:
     assert lake.read_lookup(PRICES, pl.Series([9])).schema == PRICES.columns
 
 
+def test_a_whole_enrichment_is_read_sorted(lake: Lake) -> None:
+    found = lake.read_whole(PRICES)
+    assert found.schema == PRICES.columns
+    assert found.equals(found.sort("key", "available_time"))
+    assert found.filter(pl.col("key") < 4).equals(lake.read_lookup(PRICES, pl.Series([1, 2, 3])))
+
+
 def test_snapshots_are_each_entitys_newest_until_a_day(lake: Lake) -> None:
     found = lake.read_snapshots(HOME, ["entity", "event_id"], NEXT_DAY)
     assert found.rows() == [(NEXT_DAY, 1, ["01-12", "02-12"]), (DAY, 2, ["01-12"])]

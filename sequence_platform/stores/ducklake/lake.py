@@ -168,6 +168,10 @@ class DuckLakeLake:
         """Return the rows of an enrichment table with one of these keys."""
         return read.read_lookup(self._session, spec, keys)
 
+    def read_whole(self, spec: TableSpec) -> pl.DataFrame:
+        """Return all rows of an enrichment table."""
+        return read.read_whole(self._session, spec)
+
     def read_snapshots(
         self,
         spec: TableSpec,

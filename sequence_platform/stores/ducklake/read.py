@@ -130,6 +130,15 @@ def read_lookup(session: Session, spec: TableSpec, keys: pl.Series) -> pl.DataFr
     return from_stored(found, spec.columns)
 
 
+def read_whole(session: Session, spec: TableSpec) -> pl.DataFrame:
+    """Return all rows of an enrichment table; see ``ports.LakeReader.read_whole``."""
+    found = session.query(
+        f"SELECT {columns_of(spec.columns)} FROM {table(spec.name)} "
+        f"ORDER BY {columns_of(spec.sort_by)}"
+    )
+    return from_stored(found, spec.columns)
+
+
 def read_snapshots(
     session: Session,
     spec: TableSpec,

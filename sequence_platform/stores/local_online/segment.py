@@ -7,26 +7,31 @@ read is a slice of mapped memory. ``entities.arrow`` says where each entity's ro
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sequence_platform.engine.columns import OLDEST, Column, Ints, Values, fixed_width
-from sequence_platform.engine.point import HASHER, Hashes, Removals, hash_ids
+from sequence_platform.engine.columns import Column, Ints, Values, fixed_width, key_runs
+from sequence_platform.engine.point import Hashes, Removals, hash_ids
 from sequence_platform.errors import StoreError
 from sequence_platform.online_format.entity import entity_number, entity_numbers
 from sequence_platform.plan.plan import ENVELOPE, EventPlan
+from sequence_platform.stores.local_online.arrow_files import (
+    checksum,
+    is_hashed_here,
+    map_file,
+    size_of,
+    sync,
+    view,
+    write_frame,
+)
 
 ROWS, ENTITIES, REMOVALS = "rows.arrow", "entities.arrow", "removals.arrow"
 ID_HASH = "__id_hash"
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,16 @@ def write_segment(folder: Path, rows: pl.DataFrame, removals: pl.DataFrame) -> W
     """
     try:
         folder.mkdir(parents=True)
-        _write(folder / ROWS, rows.with_columns(pl.Series(ID_HASH, hash_ids(rows["event_id"]))))
-        _write(folder / ENTITIES, _entities(rows["entity"]))
+        write_frame(
+            folder / ROWS, rows.with_columns(pl.Series(ID_HASH, hash_ids(rows["event_id"])))
+        )
+        write_frame(folder / ENTITIES, _entities(rows["entity"]))
         if not removals.is_empty():
             numbers = pl.Series("__number", entity_numbers(removals["entity"]))
             hashes = pl.Series(ID_HASH, hash_ids(removals["event_id"]))
-            _write(folder / REMOVALS, removals.with_columns(numbers, hashes).sort("__number"))
-        _sync(folder)
-        _sync(folder.parent)
+            write_frame(folder / REMOVALS, removals.with_columns(numbers, hashes).sort("__number"))
+        sync(folder)
+        sync(folder.parent)
     except OSError as error:
         raise StoreError(
             "a segment cannot be written",
@@ -69,18 +76,7 @@ def write_segment(folder: Path, rows: pl.DataFrame, removals: pl.DataFrame) -> W
             next_step="free space on the disk, or mend the folder's permissions, and publish again",
             retryable=True,
         ) from error
-    return Written(rows.height, _bytes(folder), checksum(folder))
-
-
-def checksum(folder: Path) -> str:
-    """Return the checksum of a segment's files."""
-    digest = blake2b(digest_size=16)
-    for path in _files(folder):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return Written(rows.height, size_of(_files(folder)), checksum(_files(folder)))
 
 
 class SegmentFile:
@@ -99,24 +95,24 @@ class SegmentFile:
         self.folder = folder
         self.event = event
         try:
-            if expected is not None and (found := checksum(folder)) != expected:
+            if expected is not None and (found := checksum(_files(folder))) != expected:
                 raise _damaged(folder, f"checksum {found}", f"checksum {expected}")
-            self._rows = _map(folder / ROWS)
-            entities = _map(folder / ENTITIES)
+            self._rows = map_file(folder / ROWS)
+            entities = map_file(folder / ENTITIES)
             has_removals = (folder / REMOVALS).exists()
-            self._removals = _map(folder / REMOVALS) if has_removals else None
+            self._removals = map_file(folder / REMOVALS) if has_removals else None
         except (OSError, pa.ArrowInvalid, pl.exceptions.PolarsError) as error:
             raise _damaged(folder, str(error), "the files that were written") from error
-        self.is_hashed = (self._rows.schema.metadata or {}).get(b"hasher") == HASHER.encode()
-        self._numbers = _view(entities, "number", "<i8")
-        self._starts = _view(entities, "start", "<i8")
-        self._stops = _view(entities, "stop", "<i8")
+        self.is_hashed = is_hashed_here(self._rows)
+        self._numbers = view(entities, "number", "<i8")
+        self._starts = view(entities, "start", "<i8")
+        self._stops = view(entities, "stop", "<i8")
         self._entities = entities.column("entity")
-        self.time_us: Ints = _view(self._rows, "event_time", "<i8")
-        self.id_hash: Hashes = _view(self._rows, ID_HASH, "<u8")
+        self.time_us: Ints = view(self._rows, "event_time", "<i8")
+        self.id_hash: Hashes = view(self._rows, ID_HASH, "<u8")
         if self._removals is not None:
-            self._removal_numbers: Ints = _view(self._removals, "__number", "<i8")
-            self._removal_hashes: Hashes = _view(self._removals, ID_HASH, "<u8")
+            self._removal_numbers: Ints = view(self._removals, "__number", "<i8")
+            self._removal_hashes: Hashes = view(self._removals, ID_HASH, "<u8")
         self.views = dict(self._plain_views())
 
     def find(self, entity: object) -> tuple[int, int]:
@@ -187,39 +183,9 @@ class SegmentFile:
 
 def _entities(entities: pl.Series) -> pl.DataFrame:
     """Return where each entity's rows are, by its number."""
-    runs = entities.rle().struct.unnest()
-    stops = runs["len"].cast(pl.Int64).cum_sum()
-    return pl.DataFrame(
-        {
-            "number": entity_numbers(runs["value"]),
-            "start": stops - runs["len"].cast(pl.Int64),
-            "stop": stops,
-            "entity": runs["value"],
-        }
-    ).sort("number")
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    table = frame.rechunk().to_arrow(compat_level=OLDEST)
-    table = table.replace_schema_metadata({b"hasher": HASHER.encode()}).combine_chunks()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        # One batch: no entity spans two.
-        writer.write_table(table, max_chunksize=max(1, table.num_rows))
-    _sync(path)
-
-
-def _map(path: Path) -> pa.RecordBatch:
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    if reader.num_record_batches:
-        return reader.get_batch(0)
-    return pa.RecordBatch.from_pylist([], schema=reader.schema)
-
-
-def _view(batch: pa.RecordBatch, name: str, dtype: str) -> Any:  # noqa: ANN401 - of the dtype
-    array = batch.column(name)
-    if not len(array):
-        return np.empty(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * 8)
+    runs = key_runs(entities).rename({"key": "entity"})
+    numbers = pl.Series("number", entity_numbers(runs["entity"]))
+    return runs.with_columns(numbers).sort("number")
 
 
 def _damaged(folder: Path, found: str, expected: str) -> StoreError:
@@ -234,15 +200,3 @@ def _damaged(folder: Path, found: str, expected: str) -> StoreError:
 
 def _files(folder: Path) -> list[Path]:
     return [folder / name for name in (ROWS, ENTITIES, REMOVALS) if (folder / name).exists()]
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in _files(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

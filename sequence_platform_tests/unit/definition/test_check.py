@@ -73,6 +73,30 @@ NEGATIVE = timedelta(days=-1)
     ("definition", "field", "found", "expected"),
     [
         (click(schema={}), "schema", "no columns", "the source's columns and their types"),
+        (
+            pins(deadline=timedelta(seconds=1)),
+            "deadline",
+            "0:00:01 with resolve='ingest'",
+            "None: nobody waits for what is stored with events",
+        ),
+        (
+            pins(on_timeout="fail"),
+            "on_timeout",
+            "fail with resolve='ingest'",
+            "None: nobody waits for what is stored with events",
+        ),
+        (
+            pins(resolve="read", deadline=timedelta(0)),
+            "deadline",
+            "0:00:00",
+            "a positive duration, or None",
+        ),
+        (
+            pins(resolve="read", on_missing="reject"),
+            "on_missing",
+            "'reject' with resolve='read'",
+            "'null': an event that is stored cannot be rejected when it is read",
+        ),
         (click(batch=None), "batch", "neither batch nor log", "at least one source of events"),
         (
             click(batch=Table("clicks")),

@@ -1,4 +1,4 @@
-"""The serving runtime: a request for an entity's sequence, checked and answered from the store."""
+"""Requests for sequences: checked, answered from the store and from what is looked up by key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import polars as pl
 
 from sequence_platform.clock import Clock
 from sequence_platform.engine.account import account_for
-from sequence_platform.engine.columns import Column
-from sequence_platform.engine.point import EPOCH, OF_THE_PLATFORM, Where, narrowed, read_point
-from sequence_platform.engine.request import Context, columns_needed, compute
+from sequence_platform.engine.point import EPOCH, OF_THE_PLATFORM, narrowed, read_point
+from sequence_platform.engine.request import Context, columns_needed
 from sequence_platform.errors import RequestError, UnknownNameError, listed, nearest
 from sequence_platform.plan.plan import Plan, SequencePlan
 from sequence_platform.ports.online import Freshness, OnlineReader, OnlineView
+from sequence_platform.runtimes.serving.draft import Answer, Ask, Draft, Together
+from sequence_platform.runtimes.serving.lookups import Lookups
 
 MAX_ENTITIES = 1_000
 """Entities of one batch."""
@@ -29,7 +30,7 @@ class Query:
     """What is asked of a sequence. Everything narrows; nothing widens the definition.
 
     Attributes:
-        columns: In this order; None: all but late and request columns.
+        columns: In this order; None: all but late, read and request columns.
         limit: Newest events.
         max_age: Of an event, before ``as_of``.
         types: Event types; others do not exist for this query.
@@ -54,25 +55,6 @@ ALL = Query()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """A sequence as it was asked for.
-
-    Attributes:
-        columns: Aligned, oldest event first.
-        trimmed: How many events each rule cut; age is not counted.
-        freshness: How far the store is, by event type.
-    """
-
-    sequence: SequencePlan
-    entity: object
-    as_of: datetime
-    length: int
-    columns: Mapping[str, Column]
-    trimmed: Mapping[str, int]
-    freshness: Mapping[str, Freshness]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Account:
     """Why a sequence is what it is.
 
@@ -94,12 +76,16 @@ class SequenceReader:
         plan: All definitions.
         store: Where segments and tail are.
         clock: For now.
+        lookups: Where read columns are looked up; None: nobody asks for them.
     """
 
-    def __init__(self, plan: Plan, store: OnlineReader, clock: Clock) -> None:
+    def __init__(
+        self, plan: Plan, store: OnlineReader, clock: Clock, lookups: Lookups | None = None
+    ) -> None:
         self.plan = plan
         self._store = store
         self._clock = clock
+        self._lookups = lookups
         self._narrowed = lru_cache(maxsize=1024)(self._narrow)
 
     def sequence(self, name: str) -> SequencePlan:
@@ -122,7 +108,7 @@ class SequenceReader:
             UnknownNameError: there is no such sequence.
             RequestError: the query asks for what the sequence does not have.
             StateMismatchError: ``known_at`` is before what the store still holds.
-            StoreError: the store failed.
+            StoreError: the store failed, or a lookup did that must not.
         """
         (answer,) = self.read_many(name, [(entity, query)])
         return answer
@@ -135,29 +121,41 @@ class SequenceReader:
         sequence = self.sequence(name)
         now = self._clock.now()
         prepared = self._prepare_all(sequence, asked, now)
-        answers: dict[int, Answer] = {}
+        drafts: dict[int, Draft] = {}
         for known_at in dict.fromkeys(query.known_at for _, query in asked):
             with self._store.view(known_at) as view:
                 freshness: dict[str, Freshness] = {}
                 for at, (entity, query, ask) in enumerate(prepared):
                     if query.known_at == known_at:
-                        answers[at] = _answer(view, entity, ask, freshness)
-        return [answers[at] for at in range(len(asked))]
+                        drafts[at] = _draft(view, entity, ask, freshness)
+        together = self.look_up([drafts[at] for at in range(len(asked))])
+        together.wait()
+        return list(together.answers())
 
-    def read_in_turn(
+    def draft(self, name: str, entity: object, query: Query = ALL) -> Draft:
+        """Return what the store has of an entity's sequence; see ``draft_in_turn``."""
+        (draft,) = self.draft_in_turn(name, [(entity, query)], query.known_at)
+        return draft
+
+    def draft_in_turn(
         self, name: str, asked: Sequence[tuple[object, Query]], known_at: datetime | None = None
-    ) -> Generator[Answer, None, None]:
-        """Yield what ``read_many`` returns, one by one, so that a caller can do else in between.
+    ) -> Generator[Draft, None, None]:
+        """Yield what ``read_many`` answers, one by one, so that a caller can do else in between.
 
-        All queries are of one ``known_at``, and read from one moment of the store: it stays open
-        until the last answer, or until the generator is closed.
+        Those that look something up are answered by ``look_up``, of all of them together. All
+        queries are of one ``known_at``, and read from one moment of the store: it stays open until
+        the last draft, or until the generator is closed.
         """
         sequence = self.sequence(name)
         prepared = self._prepare_all(sequence, asked, self._clock.now())
         with self._store.view(known_at) as view:
             freshness: dict[str, Freshness] = {}
             for entity, _, ask in prepared:
-                yield _answer(view, entity, ask, freshness)
+                yield _draft(view, entity, ask, freshness)
+
+    def look_up(self, drafts: Sequence[Draft]) -> Together:
+        """Begin what drafts look up, each enrichment once for all of them."""
+        return Together.of(self._lookups, drafts)
 
     def account_for(self, name: str, entity: object, query: Query = ALL) -> Account:
         """Return every row that may count for a sequence, and what became of each.
@@ -182,18 +180,27 @@ class SequenceReader:
 
     def _prepare_all(
         self, sequence: SequencePlan, asked: Sequence[tuple[object, Query]], now: datetime
-    ) -> list[tuple[object, Query, _Ask]]:
+    ) -> list[tuple[object, Query, Ask]]:
         """Check queries; one that several entities share is checked once."""
         asks = {id(query): self._prepare(sequence, query, now) for query in _distinct(asked)}
         return [(entity, query, asks[id(query)]) for entity, query in asked]
 
-    def _prepare(self, sequence: SequencePlan, query: Query, now: datetime) -> _Ask:
+    def _prepare(self, sequence: SequencePlan, query: Query, now: datetime) -> Ask:
         """Check a query against the definition, all problems at once."""
         ensure_answerable(sequence, query_problems(sequence, query, now))
         narrow = self._narrowed(sequence.name, query.limit, query.max_age, query.types)
         columns = query.columns or default_columns(sequence)
         where = {name: _values(sequence, name, values) for name, values in query.where.items()}
-        return _Ask(narrow, columns, query.as_of or now, where, _context(sequence, query, now))
+        as_of = query.as_of or now
+        return Ask(
+            narrow,
+            columns,
+            columns_needed(narrow, columns),
+            as_of,
+            min(as_of, query.known_at or as_of),
+            where,
+            _context(sequence, query, now),
+        )
 
     def _narrow(
         self,
@@ -208,45 +215,32 @@ class SequenceReader:
         return narrowed(sequence, limit=limit, max_age=max_age, types=types)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ask:
-    """A query that was checked."""
-
-    sequence: SequencePlan
-    columns: Sequence[str]
-    as_of: datetime
-    where: Where
-    context: Context
-
-
 def default_columns(sequence: SequencePlan) -> tuple[str, ...]:
-    """Return the columns of an answer that names none: all but late and request columns."""
+    """Return the columns of an answer that names none: all but late, read and request columns."""
     return (*OF_THE_PLATFORM, *sequence.carried, *sequence.derived)
 
 
 def available_columns(sequence: SequencePlan) -> tuple[str, ...]:
     """Return all columns that can be asked for."""
-    return (*OF_THE_PLATFORM, *sequence.columns, *sequence.derived, *sequence.request)
+    return (
+        *OF_THE_PLATFORM,
+        *sequence.columns,
+        *sequence.derived,
+        *sequence.read,
+        *sequence.request,
+    )
 
 
-def _answer(view: OnlineView, entity: object, ask: _Ask, freshness: dict[str, Freshness]) -> Answer:
-    """Answer; ``freshness`` is that of the view, as far as it has been asked for."""
+def _draft(view: OnlineView, entity: object, ask: Ask, freshness: dict[str, Freshness]) -> Draft:
+    """Read from the store; ``freshness`` is that of the view, as far as it has been asked for."""
     sequence = ask.sequence
     found = [view.candidates(event, entity) for event in sequence.events]
     # Afterwards: a store across a network then knows it already.
     for event in sequence.events:
         if event.name not in freshness:
             freshness[event.name] = view.freshness(event)
-    asked = ask.columns
-    is_plain = not sequence.request or sequence.request.keys().isdisjoint(asked)
-    needed = asked if is_plain else columns_needed(sequence, asked)
-    point = read_point(sequence, found, entity, ask.as_of, needed, ask.where)
-    columns = point.columns
-    if not is_plain:
-        computed = compute(sequence, columns, point.length, ask.context, asked)
-        columns = {name: computed[name] if name in computed else columns[name] for name in asked}
-    of_types = {event.name: freshness[event.name] for event in sequence.events}
-    return Answer(sequence, entity, ask.as_of, point.length, columns, point.trimmed, of_types)
+    point = read_point(sequence, found, entity, ask.as_of, ask.needed.stored, ask.where)
+    return Draft(ask, entity, point, freshness)
 
 
 Problems = Iterator[tuple[str, str]]
