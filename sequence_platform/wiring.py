@@ -21,7 +21,7 @@ from sequence_platform.definition import Files, Source, Table
 from sequence_platform.definition.source import MessageFormat
 from sequence_platform.engine.enrich import event_times
 from sequence_platform.errors import StoreError
-from sequence_platform.plan.plan import EventPlan, Plan
+from sequence_platform.plan.plan import EventPlan, Plan, TrainingPlan
 from sequence_platform.plan.tables import all_tables, enrichment_table
 from sequence_platform.ports import BatchSource, EventLog, Lake, LogWriter, MessageDecoder
 from sequence_platform.ports.online import OnlineStore
@@ -37,6 +37,7 @@ from sequence_platform.runtimes.streaming import (
     Tell,
 )
 from sequence_platform.runtimes.streaming.received import Decode
+from sequence_platform.runtimes.training import Exported, Told, export
 from sequence_platform.settings import Settings
 from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
@@ -71,6 +72,18 @@ class Platform:
         """
         log = event.definition.log
         return message_decoder(self.settings, log.format if log else "json").decode
+
+    def build_training_set(self, training: TrainingPlan, tell: Told | None = None) -> Exported:
+        """Make the data set of a training set from what the lake and its labels hold now."""
+        return export(
+            self.lake,
+            *open_training(self.settings),
+            training,
+            self.source_of(training.name).read(None),
+            self.clock,
+            plan_fingerprint=self.plan.fingerprint,
+            tell=tell,
+        )
 
     def history_of(self, name: str) -> BatchSource | None:
         """Return the batch source of an event type, or None if it has only a log."""

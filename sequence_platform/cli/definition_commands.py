@@ -24,6 +24,7 @@ def check(settings: Settings) -> None:
     click.echo(
         f"{settings.definitions}: {len(plan.events)} event types, "
         f"{len(plan.enrichments)} enrichments, {len(plan.sequences)} sequences, "
+        f"{len(plan.training)} training sets, "
         f"no problems (plan {plan.fingerprint})"
     )
 

@@ -13,6 +13,7 @@ from sequence_platform.cli.lake_commands import backfill, maintain, settings, sh
 from sequence_platform.cli.online_commands import online
 from sequence_platform.cli.serve_commands import keys, serve
 from sequence_platform.cli.stream_commands import dead_letters, stream
+from sequence_platform.cli.training_commands import training
 from sequence_platform.errors import SequencePlatformError
 from sequence_platform.settings import Settings
 
@@ -54,6 +55,7 @@ for command in (
     stream,
     dead_letters,
     online,
+    training,
     serve,
     keys,
     maintain,

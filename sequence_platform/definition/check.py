@@ -111,8 +111,6 @@ def _check_training_set(training: TrainingSet) -> Iterator[Fault]:
     yield from _check_source("labels", training.labels)
     if training.delay < timedelta(0):
         yield Fault("delay", str(training.delay), "a positive duration, or none")
-    if not training.layouts:
-        yield Fault("layouts", "none", "'pointers', 'lists' or both")
 
 
 def _check_source(field: str, source: Files | Table) -> Iterator[Fault]:

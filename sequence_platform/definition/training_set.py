@@ -14,7 +14,6 @@ from sequence_platform.definition.sequence import Sequence
 from sequence_platform.definition.source import Source
 
 Known = Literal["at_request", "now"]
-Layout = Literal["pointers", "lists"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,8 +36,8 @@ class TrainingSet:
         known: ``"at_request"``: an event counts once it had arrived. ``"now"``: everything that is
             known today counts, late arrivals too, which no model could have seen.
         columns: Of the sequence's, vectors too; what the training store holds. None: all.
-        layouts: What is written: ``"pointers"`` into the training store, a few bytes a label;
-            ``"lists"``, a list a column in every row, for tools that need them.
+        lists: Whether labels are written with a list a column too, for tools that need that.
+            Pointers into the training store, a few bytes a label, always are.
         owner: An e-mail address or ``team:name``.
         description: What it is, for people.
         version: Raise it when the meaning changes.
@@ -53,7 +52,7 @@ class TrainingSet:
     delay: timedelta = timedelta(0)
     known: Known = "at_request"
     columns: Items[str] | None = None
-    layouts: Items[Layout] = ("pointers",)
+    lists: bool = False
     owner: str = ""
     description: str = ""
     version: int = 1

@@ -19,6 +19,7 @@ from sequence_platform.demo import LAST_DAY
 from sequence_platform.demo.shop_behaviour import behave
 from sequence_platform.demo.shop_catalogue import make_catalogue
 from sequence_platform.demo.shop_defects import Deliveries, deliver
+from sequence_platform.demo.shop_labels import recommendations
 from sequence_platform.errors import StoreError, listed
 
 Progress = Callable[[int, int], None]
@@ -62,8 +63,8 @@ def generate_shop(  # noqa: PLR0913 - the size of a shop
 
     ``<event type>/day=YYYY-MM-DD/part-0.parquet`` holds what landed on a day: rows of the day, and
     rows of the day before that came late or again. What would land after the last day is left
-    out, as if the files were copied that midnight. ``product_attributes/`` and ``product_vectors/``
-    hold a file each.
+    out, as if the files were copied that midnight. ``product_attributes/``, ``product_vectors/``
+    and ``recommendations/`` (labels for training) hold a file each.
 
     Args:
         folder: Made if absent.
@@ -85,11 +86,15 @@ def generate_shop(  # noqa: PLR0913 - the size of a shop
     clean = behave(catalogue, start=start, days=days, events=events, users=users, rng=rng)
     deliveries = Deliveries(rng, first)
     tables = deliver(clean, deliveries)
-    lookups = {"product_attributes": catalogue.attributes, "product_vectors": catalogue.vectors}
+    whole = {
+        "product_attributes": catalogue.attributes,
+        "product_vectors": catalogue.vectors,
+        "recommendations": recommendations(clean.views, seed),
+    }
     try:
-        _prepare(folder, [*tables, *lookups])
+        _prepare(folder, [*tables, *whole])
         rows = {
-            name: _write(frame, folder / name / "part-0.parquet") for name, frame in lookups.items()
+            name: _write(frame, folder / name / "part-0.parquet") for name, frame in whole.items()
         }
         rows |= _write_days(
             tables, folder, [first + timedelta(days=n) for n in range(days)], progress

@@ -13,6 +13,7 @@ from sequence_platform.orchestration.sensors import (
     unsealed_sensor,
 )
 from sequence_platform.orchestration.streams import stream_definitions
+from sequence_platform.orchestration.training import training_definitions
 from sequence_platform.runtimes.batch import Report
 from sequence_platform.settings import Settings
 
@@ -43,7 +44,8 @@ def build_definitions(settings: Settings, progress: Progress | None = None) -> d
     )
     jobs = [sequence_definitions(sequence) for sequence in plan.sequences.values()]
     streams = stream_definitions(plan, settings)
-    return dg.Definitions.merge(graph, *jobs, streams, maintenance_definitions())
+    others = (streams, training_definitions(plan), maintenance_definitions())
+    return dg.Definitions.merge(graph, *jobs, *others)
 
 
 @dg.definitions

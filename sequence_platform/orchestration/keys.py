@@ -45,6 +45,11 @@ def online_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(["online", table])
 
 
+def training_key(table: str) -> dg.AssetKey:
+    """Return the asset of a training set's data sets."""
+    return dg.AssetKey(["training", table])
+
+
 def step_name(key: dg.AssetKey) -> str:
     """Return the name of the step that builds an asset."""
     return "__".join(key.path)
@@ -53,6 +58,11 @@ def step_name(key: dg.AssetKey) -> str:
 def job_name(table: str) -> str:
     """Return the job that builds a sequence and all it is made from."""
     return f"build_{table}"
+
+
+def training_job_name(table: str) -> str:
+    """Return the job that makes a data set of what the lake holds."""
+    return f"train_{table}"
 
 
 def daily_partitions(start: date) -> dg.DailyPartitionsDefinition:

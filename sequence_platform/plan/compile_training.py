@@ -85,7 +85,7 @@ def _columns(
                 "leave event_time, event_type and derived columns out: they are always there",
             )
     taken = {*POINTER_COLUMNS}
-    if "lists" in definition.layouts:
+    if definition.lists:
         taken |= {*available, *sequence.derived, "event_time", "event_type", "length"}
     for name in sorted(taken & set(raw)):
         report.add("schema", f"'{name}'", "a name that the export has no column of its own for")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sequence_platform.definition.training_set import Known, Layout
+from sequence_platform.definition.training_set import Known
 from sequence_platform.engine.columns import Ints, Mask
 from sequence_platform.engine.trim import TrimPolicy
 from sequence_platform.plan.plan import SequencePlan
@@ -225,8 +225,20 @@ class TrainingVersion(Protocol):
 class TrainingStore(Protocol):
     """Holds versions, which never change."""
 
+    def sequences(self) -> Sequence[str]:
+        """Return the sequences that have versions."""
+        ...
+
+    def versions(self, sequence: str) -> Sequence[VersionInfo]:
+        """Return all versions of a sequence, oldest first."""
+        ...
+
     def newest(self, lineage: Lineage) -> VersionInfo | None:
         """Return the version of a lineage that was made last, or None."""
+        ...
+
+    def collect(self, sequence: str, keep: Collection[str]) -> int:
+        """Remove all versions of a sequence but these, and what only they need; return bytes."""
         ...
 
     def open(self, sequence: str, version: str) -> TrainingVersion:
@@ -270,7 +282,7 @@ class DatasetInfo:
         store_version: That pointers point into.
         lake_snapshot: Number of the lake's snapshot that the store version was built from.
         columns: That the store version holds.
-        layouts: What there is: ``pointers``, ``lists``.
+        has_lists: Whether there are lists beside the pointers.
         delay_us: Between what a request sees and when it was made.
         known: Whether late arrivals count before they had arrived (``now``).
         rules: Of the sequence.
@@ -291,7 +303,7 @@ class DatasetInfo:
     store_version: str
     lake_snapshot: int
     columns: Sequence[str]
-    layouts: tuple[Layout, ...]
+    has_lists: bool
     delay_us: int
     known: Known
     rules: Rules
@@ -331,6 +343,22 @@ class Datasets(Protocol):
         """Open a data set for writing; unless ``commit`` is called nothing is left of it."""
         ...
 
-    def newest(self, name: str) -> DatasetInfo | None:
-        """Return the data set of a training set that was made last, or None."""
+    def names(self) -> Sequence[str]:
+        """Return the training sets that have data sets."""
+        ...
+
+    def all(self, name: str) -> Sequence[DatasetInfo]:
+        """Return the data sets of a training set, oldest first."""
+        ...
+
+    def sample(self, info: DatasetInfo, size: int, seed: int) -> pl.DataFrame:
+        """Return some rows of the pointer export with their number, ``row``, first.
+
+        Raises:
+            StoreError: it is gone or damaged.
+        """
+        ...
+
+    def remove(self, info: DatasetInfo) -> None:
+        """Remove a data set."""
         ...

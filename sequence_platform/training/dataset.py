@@ -60,8 +60,8 @@ class Dataset:
             return cls(given, Path(store) if store else beside, read_dataset(given))
         home = (settings or Settings()).training_folder
         datasets = LocalDatasets(home / "datasets")
-        info = datasets.newest(str(dataset))
-        if info is None:
+        held = datasets.all(str(dataset)) if isinstance(dataset, str) and "/" not in dataset else []
+        if not held:
             raise StoreError(
                 f"there is no data set '{dataset}'",
                 where=str(home / "datasets"),
@@ -70,7 +70,7 @@ class Dataset:
                 next_step="make it: sequence-platform training build NAME",
             )
         stores = Path(store) if store else home / "stores"
-        return cls(datasets.folder_of(info), stores, info)
+        return cls(datasets.folder_of(held[-1]), stores, held[-1])
 
     def open_version(self, *, verify: bool = True) -> TrainingVersion:
         """Open the version of the store that the data set points into."""
@@ -82,5 +82,5 @@ class Dataset:
         return pl.scan_parquet(verify_file(self.folder, self.info, POINTERS))
 
     def scan_lists(self) -> pl.LazyFrame:
-        """Return labels with their sequences as lists; ``layouts`` of the set must have them."""
+        """Return labels with their sequences as lists, if the set was made with ``lists``."""
         return pl.scan_parquet(verify_file(self.folder, self.info, LISTS))

@@ -12,7 +12,7 @@ from sequence_platform.catalog import load_plan
 from sequence_platform.clock import SystemClock
 from sequence_platform.definition import Files, TrainingSet
 from sequence_platform.definition.check import check_definition, check_types
-from sequence_platform.definition.training_set import Known, Layout
+from sequence_platform.definition.training_set import Known
 from sequence_platform.engine.dead_letters import DEAD_LETTERS
 from sequence_platform.errors import DefinitionError, FrameSchemaError, Problem, nearest
 from sequence_platform.plan.compile_training import compile_training
@@ -35,7 +35,7 @@ def training_set(  # noqa: PLR0913 - the fields of a training set
     delay: timedelta = timedelta(0),
     known: Known = "at_request",
     columns: Sequence[str] | None = None,
-    layouts: Sequence[Layout] = ("pointers",),
+    lists: bool = False,
     name: str = "",
     settings: Settings | None = None,
 ) -> Dataset:
@@ -50,7 +50,7 @@ def training_set(  # noqa: PLR0913 - the fields of a training set
         delay: How long it takes until an event can be read.
         known: ``"at_request"``: an event counts once it had arrived; ``"now"``: whatever is known.
         columns: Of the sequence, vectors too, that the training store holds; None: all.
-        layouts: ``"pointers"``, ``"lists"`` or both.
+        lists: Whether to write a list a column too.
         name: Of the data set; the sequence's with ``_labels`` unless given.
         settings: Where the lake and data sets are; from the environment unless given.
 
@@ -76,7 +76,7 @@ def training_set(  # noqa: PLR0913 - the fields of a training set
         delay=delay,
         known=known,
         columns=columns,
-        layouts=tuple(layouts),
+        lists=lists,
         owner=NOBODY,
     )
     problems: list[Problem] = []

@@ -90,16 +90,15 @@ def export(  # noqa: PLR0913, PLR0917 - from where, to where, what, when, who is
             tell=lambda done, total: told("events", done, total),
         ).id,
     )
-    before = datasets.newest(training.table)
+    before = [info.id for info in datasets.all(training.table)[-1:]]
     with datasets.write(training.table) as writer:
         export_ = _Export(training, version, writer)
         for batch in labels:
             export_.add(batch)
             told("labels", export_.rows, 0)
         made = writer.commit(export_.describe(plan_fingerprint, clock))
-    changed = before is None or before.id != made.id
     seconds = (clock.now() - began).total_seconds()
-    return Exported(made, version.info, changed, seconds)
+    return Exported(made, version.info, [made.id] != before, seconds)
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -138,7 +137,7 @@ class _Export:
         keys = pl.concat(self._keys) if self._keys else pl.Series([], dtype=pl.UInt64)
         return DatasetInfo(
             name=training.table,
-            id=fingerprint([training.fingerprint, info.id, digest, sorted(definition.layouts)]),
+            id=fingerprint([training.fingerprint, info.id, digest, definition.lists]),
             fingerprint=training.fingerprint,
             plan_fingerprint=plan_fingerprint,
             sequence=training.sequence.name,
@@ -146,7 +145,7 @@ class _Export:
             store_version=info.id,
             lake_snapshot=info.lake_snapshot,
             columns=list(training.columns),
-            layouts=tuple(definition.layouts),
+            has_lists=definition.lists,
             delay_us=definition.delay // timedelta(microseconds=1),
             known=definition.known,
             rules=self._rules,
@@ -175,9 +174,8 @@ class _Export:
         self._keys.append(asked.hash_rows(seed=5))
         counts = pointed.outcomes.cast(pl.String).value_counts(name="n").iter_rows()
         self._outcomes.update(dict(counts))
-        if "pointers" in training.definition.layouts:
-            self._writer.pointers(labels.hstack(_pointer_columns(pointed, asked["label_time"])))
-        if "lists" in training.definition.layouts:
+        self._writer.pointers(labels.hstack(_pointer_columns(pointed, asked["label_time"])))
+        if training.definition.lists:
             for frame in self._lists(labels, pointed):
                 self._writer.lists(frame)
 

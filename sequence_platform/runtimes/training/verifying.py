@@ -13,10 +13,18 @@ from sequence_platform.engine.assemble import assemble
 from sequence_platform.engine.columns import filled
 from sequence_platform.engine.late import attach_late
 from sequence_platform.engine.point_in_time import ALL_KNOWN, point_in_time
+from sequence_platform.errors import StateMismatchError
 from sequence_platform.plan.plan import ENVELOPE, TIME, SequencePlan, TrainingPlan, Window
 from sequence_platform.plan.tables import enriched_table
 from sequence_platform.ports import LakeReader
-from sequence_platform.ports.training import Pointers, Rules, TrainingVersion
+from sequence_platform.ports.training import (
+    DatasetInfo,
+    Datasets,
+    Pointers,
+    Rules,
+    TrainingStore,
+    TrainingVersion,
+)
 from sequence_platform.runtimes.training.building import lake_days
 from sequence_platform.runtimes.training.reading import SequenceRows
 
@@ -67,7 +75,33 @@ class Verification:
         return sum(difference.is_leak for difference in self.differences)
 
 
-def verify(
+def verify(  # noqa: PLR0913, PLR0917 - against what, of what, how much
+    lake: LakeReader,
+    store: TrainingStore,
+    datasets: Datasets,
+    training: TrainingPlan,
+    info: DatasetInfo,
+    sample: int = 100,
+    seed: int = 0,
+) -> Verification:
+    """Compute some labels of a data set again, and compare.
+
+    Raises:
+        StateMismatchError: the definitions have changed since the data set was made.
+        StoreError: the data set or its version of the store is gone or damaged.
+    """
+    if info.fingerprint != training.fingerprint:
+        raise StateMismatchError(
+            f"data set {info.id} of '{info.name}' was made by other definitions",
+            found=f"fingerprint {info.fingerprint}",
+            expected=f"fingerprint {training.fingerprint}",
+            next_step=f"build it again: sequence-platform training build {training.name}",
+        )
+    version = store.open(info.sequence, info.store_version)
+    return verify_labels(lake, version, training, datasets.sample(info, sample, seed))
+
+
+def verify_labels(
     lake: LakeReader, version: TrainingVersion, training: TrainingPlan, sample: pl.DataFrame
 ) -> Verification:
     """Compute labels again and compare.
@@ -209,9 +243,9 @@ def _flat(lists: pl.DataFrame) -> pl.DataFrame:
 
 def _is_seen(request: Mapping[str, Any]) -> pl.Expr:
     """Return whether a request can have seen an event."""
-    seen = pl.col("event_time") < request["as_of"]
+    had_happened: pl.Expr = pl.col("event_time") < request["as_of"]
     known_at = request["known_at"]
-    return seen if known_at is None else seen & (pl.col("arrival_time") <= known_at)
+    return had_happened if known_at is None else had_happened & (pl.col("arrival_time") <= known_at)
 
 
 def _poisoned(rows: pl.DataFrame, request: Mapping[str, Any]) -> pl.DataFrame:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sequence_platform.definition import Dedupe, Sessions
 from sequence_platform.engine.trim import TrimPolicy
-from sequence_platform.errors import StoreError, nearest
+from sequence_platform.errors import StoreError, listed
 from sequence_platform.ports.training import DatasetInfo, Rules
 from sequence_platform.stores.local_training.arrow_table import read_table, write_table
 from sequence_platform.stores.local_training.column_file import checksum
@@ -36,7 +37,7 @@ MICROSECOND = timedelta(microseconds=1)
 _PLAIN = (
     *("name", "id", "fingerprint", "plan_fingerprint", "sequence", "sequence_fingerprint"),
     *("store_version", "lake_snapshot", "columns", "delay_us", "known", "rows", "outcomes"),
-    *("duplicates", "labels_digest", "notes", "checksums"),
+    *("has_lists", "duplicates", "labels_digest", "notes", "checksums"),
 )
 """Fields of DatasetInfo that JSON holds as they are."""
 
@@ -61,11 +62,6 @@ class LocalDatasets:
             files.close()
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def newest(self, name: str) -> DatasetInfo | None:
-        """Return the data set of a training set that was made last, or None."""
-        found = self.all(name)
-        return found[-1] if found else None
-
     def all(self, name: str) -> list[DatasetInfo]:
         """Return the data sets of a training set, oldest first."""
         folders = [path for path in (self._folder / name).glob("*/") if path.name[0] != "."]
@@ -78,6 +74,13 @@ class LocalDatasets:
     def folder_of(self, info: DatasetInfo) -> Path:
         """Return where a data set is."""
         return self._folder / info.name / info.id
+
+    def sample(self, info: DatasetInfo, size: int, seed: int) -> pl.DataFrame:
+        """Return some rows of the pointer export with their number, ``row``, first."""
+        path = verify_file(self.folder_of(info), info, POINTERS)
+        chosen = np.random.default_rng(seed).choice(info.rows, min(size, info.rows), replace=False)
+        rows = pl.scan_parquet(path).with_row_index("row")
+        return rows.filter(pl.col("row").is_in(pl.Series(chosen).implode())).collect()
 
     def remove(self, info: DatasetInfo) -> None:
         """Remove a data set."""
@@ -149,7 +152,6 @@ def read_dataset(folder: Path) -> DatasetInfo:
         types = read_table(folder / DERIVED).schema
         return DatasetInfo(
             **{name: read[name] for name in _PLAIN},
-            layouts=tuple(read["layouts"]),
             rules=_rules(read["rules"], types),
             created_at=datetime.fromisoformat(read["created_at"]),
         )
@@ -167,9 +169,8 @@ def verify_file(folder: Path, info: DatasetInfo, name: str) -> Path:
         raise StoreError(
             f"data set '{info.name}' has no {name}",
             where=str(folder),
-            found=f"layouts {', '.join(info.layouts)}",
-            expected=nearest(name, info.checksums),
-            next_step="add the layout to the training set, and build it again",
+            found=listed(info.checksums),
+            next_step="say lists=True in the training set, and build it again",
         )
     path = folder / name
     try:
@@ -208,7 +209,6 @@ def _to_json(info: DatasetInfo) -> dict[str, Any]:
     policy = info.rules.policy
     sessions = policy.sessions and [policy.sessions.gap // MICROSECOND, policy.sessions.keep]
     return {name: getattr(info, name) for name in _PLAIN} | {
-        "layouts": list(info.layouts),
         "created_at": info.created_at.isoformat(),
         "rules": {
             "max_length": policy.max_length,

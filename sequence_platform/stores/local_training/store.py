@@ -57,6 +57,10 @@ class LocalTrainingStore:
         ]
         return max(found, key=lambda version: version.built_at, default=None)
 
+    def sequences(self) -> list[str]:
+        """Return the sequences that have versions."""
+        return sorted(path.parent.name for path in self._folder.glob("*/versions"))
+
     def versions(self, sequence: str) -> list[VersionInfo]:
         """Return all versions of a sequence, oldest first."""
         folders = (self._folder / sequence / "versions").glob("*/")

@@ -62,7 +62,7 @@ def test_every_day_has_a_file_of_every_event_type(shop: ShopReport) -> None:
     days = {f"day=2026-10-0{n}" for n in range(1, 8)}
     for name in EVENT_TYPES:
         assert {path.name for path in (shop.folder / name).iterdir()} == days
-    assert shop.files == 4 * 7 + 2
+    assert shop.files == 4 * 7 + 3
     assert (shop.first_day, shop.last_day) == (date(2026, 10, 1), END)
 
 
