@@ -53,9 +53,9 @@ class LookedUp:
     outcome: Outcome
     published_at: datetime | None
 
-    def slice(self, start: int, stop: int) -> LookedUp:
-        """Return the values of ``[start, stop)``."""
-        columns = {name: column.slice(start, stop) for name, column in self.columns.items()}
+    def part(self, at: slice) -> LookedUp:
+        """Return the values of some keys."""
+        columns = {name: each.slice(at.start, at.stop) for name, each in self.columns.items()}
         return replace(self, columns=columns)
 
 
@@ -146,10 +146,9 @@ class Lookups:
             return error
 
     def _result(self, pending: Pending) -> Found | StoreError | None:
-        if pending.result.done():
-            return pending.result.result()
-        pending.result.cancel()  # if no thread has begun with it
-        return None
+        if pending.result.cancel() or not pending.result.done():
+            return None  # no thread has begun with it, or it is left behind
+        return pending.result.result()
 
 
 def _outcome(result: Found | StoreError | None) -> Outcome:
