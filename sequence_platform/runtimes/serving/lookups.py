@@ -98,12 +98,16 @@ class Lookups:
         """Start no more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def warm(self, enrichments: Iterable[EnrichmentPlan]) -> None:
-        """Open what is published, so that no request has to wait for it; nothing fails of it."""
+    def faults(self, enrichments: Iterable[EnrichmentPlan]) -> list[str]:
+        """Return why some cannot be looked up; the others are open then, and no request waits."""
+        found = []
         for each in enrichments:
             if each.is_read:
                 nothing = Column.nulls(each.schema["key"], 0)
-                self._look_up(Wanted(each, nothing, EPOCH, ()))
+                result = self._look_up(Wanted(each, nothing, EPOCH, ()))
+                if isinstance(result, StoreError):
+                    found.append(f"enrichment '{each.name}' cannot be looked up: {result.what}")
+        return found
 
     def start(self, wanted: Sequence[Wanted]) -> list[Pending]:
         """Begin lookups, all at once."""

@@ -322,6 +322,14 @@ def test_what_was_never_published_says_so(shop: Shop) -> None:
     assert refused.json()["error"]["next"] == "sequence-platform online publish stocks"
 
 
+def test_a_worker_is_ready_and_notes_what_cannot_be_looked_up(shop: Shop) -> None:
+    shop.slow.broken = {"stocks"}
+    ready = shop.asker.get("/readyz")
+    assert ready.status_code == 200
+    text = "enrichment 'stocks' cannot be looked up: the store is away"
+    assert text in ready.json()["notes"]
+
+
 def test_new_values_count_once_they_are_published(shop: Shop) -> None:
     assert shop.columns("stock")["stock"] == [None, 5, 0, None, 5]
     stocks = shop.served.plan.enrichments["stocks"]
