@@ -1,25 +1,31 @@
-"""What is known of products, and since when: a row counts for events from its time on."""
+"""What is known of products, and since when: a row counts from its time on."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import polars as pl
 
 from sequence_platform import Enrichment, Files, Vector
+
+ATTRIBUTES: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    "product_id": pl.Int64,
+    "valid_from": pl.Datetime("us", "UTC"),
+    "category": pl.String,
+    "brand": pl.String,
+    "price": pl.Float64,
+    "in_stock": pl.Boolean,
+}
+ATTRIBUTE_FILES = Files("data/shop/product_attributes/*.parquet")
+"""A new row whenever one of them changes."""
 
 product_attributes = Enrichment(
     name="product_attributes",
     owner="team:assortment",
     description="Category, brand and price of a product; a new row whenever one of them changes.",
     key="product_id",
-    schema={
-        "product_id": pl.Int64,
-        "valid_from": pl.Datetime("us", "UTC"),
-        "category": pl.String,
-        "brand": pl.String,
-        "price": pl.Float64,
-        "in_stock": pl.Boolean,
-    },
-    source=Files("data/shop/product_attributes/*.parquet"),
+    schema=ATTRIBUTES,
+    source=ATTRIBUTE_FILES,
     available_time="valid_from",
     columns={
         "category": pl.col("category"),
@@ -27,6 +33,18 @@ product_attributes = Enrichment(
         "list_price": pl.col("price"),
         "was_in_stock": pl.col("in_stock"),
     },
+)
+
+product_now = Enrichment(
+    name="product_now",
+    owner="team:assortment",
+    description="Price and stock of a product at the moment of the request, not of the event.",
+    key="product_id",
+    schema=ATTRIBUTES,
+    source=ATTRIBUTE_FILES,
+    available_time="valid_from",
+    columns={"price_now": pl.col("price"), "is_in_stock": pl.col("in_stock")},
+    resolve="read",
 )
 
 product_vectors = Enrichment(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from definitions.shop.enrichments import product_attributes, product_vectors
+from definitions.shop.enrichments import product_attributes, product_now, product_vectors
 from sequence_platform import EventType, Files, Log
 from sequence_platform.demo import FIRST_DAY
 
@@ -41,7 +41,7 @@ product_view = EventType(
         "dwell_s": (pl.col("dwell_ms") / 1000).cast(pl.Float32),
         "is_long": pl.col("dwell_ms") >= 20_000,  # noqa: PLR2004 - what the ranking team calls long
     },
-    enrich=[product_attributes, product_vectors],
+    enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
     allowed_lateness=timedelta(days=1),
 )
@@ -64,7 +64,7 @@ add_to_cart = EventType(
     log=Log("shop.add_to_cart"),
     batch=Files("data/shop/add_to_cart/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     where={"has_quantity": pl.col("quantity") > 0},
-    enrich=[product_attributes, product_vectors],
+    enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
     allowed_lateness=timedelta(days=1),
 )
@@ -94,7 +94,7 @@ purchase = EventType(
     log=Log("shop.purchase"),
     batch=Files("data/shop/purchase/day={day}/*.parquet", late=NEXT_DAY, missing="empty"),
     columns={"amount": (pl.col("quantity") * pl.col("unit_price")).round(2)},
-    enrich=[product_attributes, product_vectors],
+    enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
     allowed_lateness=timedelta(days=6),  # orders are corrected and cancelled for days
 )

@@ -31,6 +31,8 @@ shop_activity = Sequence(
         "quantity",
         "amount",
         "vector",
+        "price_now",
+        "is_in_stock",
     ],
     max_length=500,
     max_age=timedelta(days=90),
@@ -47,6 +49,7 @@ shop_activity = Sequence(
     request={
         "age_s": (pl.col("request_time") - pl.col("event_time")).dt.total_seconds(),
         "is_category_shown": pl.col("category") == pl.col("category_shown"),
+        "price_change": pl.col("price_now") - pl.col("list_price"),
     },
 )
 

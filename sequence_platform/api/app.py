@@ -140,7 +140,7 @@ def load_application(settings: Settings, options: Options) -> Application:
         service = stack.enter_context(open_service(settings, options))
         with suppress(SequencePlatformError):  # /readyz says it
             service.reader.freshness()  # maps all segments: no request has to wait for it
-        service.lookups.warm(service.plan.enrichments.values())
+        service.lookups.faults(service.plan.enrichments.values())  # opens what is looked up
         return Application(service, stack.pop_all().close)
 
 

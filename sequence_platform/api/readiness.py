@@ -1,13 +1,14 @@
 """Whether a worker should be asked: its definitions are those published, its store is not behind.
 
 A lake that cannot be read takes nothing from serving, so it is a note and not a reason: an outage
-of the catalog must not take every server with it.
+of the catalog must not take every server with it. So is an enrichment that cannot be looked up: it
+takes a few columns, of those who ask for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -49,12 +50,14 @@ class Readiness:
 
     Attributes:
         published: Reads the fingerprint of the published plan; may take long.
+        faults: Returns why enrichments cannot be looked up; may take long.
     """
 
     reader: SequenceReader
     lateness: Lateness
     clock: Clock
     published: Callable[[], str | None]
+    faults: Callable[[], Iterable[str]]
     _looked: float = field(default=-LOOK_SECONDS)
     _seen: Ready = field(default_factory=Ready)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -63,10 +66,14 @@ class Readiness:
         """Return whether this worker is ready."""
         async with self._lock:
             if monotonic() - self._looked >= LOOK_SECONDS:
-                self._seen = await asyncio.to_thread(self._of_definitions)
+                self._seen = await asyncio.to_thread(self._look)
                 self._looked = monotonic()
         store = self._of_store(self.clock.now())
         return Ready((*self._seen.reasons, *store), self._seen.notes)
+
+    def _look(self) -> Ready:
+        definitions = self._of_definitions()
+        return Ready(definitions.reasons, (*definitions.notes, *self.faults()))
 
     def _of_definitions(self) -> Ready:
         mine = self.reader.plan.fingerprint

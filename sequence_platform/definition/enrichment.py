@@ -34,7 +34,8 @@ class Enrichment:
 
     With ``resolve="read"`` they are stored with no event. Whoever asks for a sequence gets, for
     each event, the newest row of its key with ``available_time <= as_of``: the price of now, not
-    of when it was clicked. The same rule at an earlier ``as_of`` replays what was answered then.
+    of when it was clicked. An earlier ``as_of`` gets what had become available by then; without
+    ``available_time`` it gets what there is now.
 
     Attributes:
         name: Unique; ``[a-z][a-z0-9_]*``.

@@ -39,8 +39,10 @@ def freshest(time_us: Ints | None, starts: Ints, stops: Ints, at: datetime) -> I
     low, high, at_us = starts, stops, (at - EPOCH) // US
     if time_us is None or not len(time_us):
         return np.where(low < high, high - 1, -1)
+    # Nearly always nothing is newer than now. (For a key without rows any row is looked at, which
+    # at worst spoils the shortcut.)
     if bool((time_us[high - 1] <= at_us).all()):
-        return np.where(low < high, high - 1, -1)  # nearly always: nothing is newer than now
+        return np.where(low < high, high - 1, -1)
     while (is_open := low < high).any():
         middle = (low + high) >> 1
         is_known = is_open & (time_us[np.minimum(middle, len(time_us) - 1)] <= at_us)

@@ -107,13 +107,14 @@ def _origin(item: SequencePlan, name: str) -> str:
 
 def _read_origin(item: SequencePlan, name: str) -> str:
     lookup = next(each for each in item.read_lookups if name in each.columns)
-    keys = ", ".join(
-        key
-        if len(lookup.by) == len(item.events) and len(set(lookup.by.values())) == 1
-        else f"{key} of {event}"
-        for event, key in lookup.by.items()
+    by_key: dict[str, list[str]] = {}
+    for event, key in lookup.by.items():
+        by_key.setdefault(key, []).append(event)
+    keys = " and ".join(
+        key if len(events) == len(item.events) else f"{key} of {', '.join(events)}"
+        for key, events in by_key.items()
     )
-    return f"when read: newest '{lookup.enrichment.name}' by {keys} at as_of"
+    return f"when read: newest '{lookup.enrichment.name}' at as_of, by {keys}"
 
 
 def _rules_in_words(event: EventPlan) -> str:

@@ -22,8 +22,10 @@ from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EnrichmentPlan
 from sequence_platform.ports.values import ValueStore
 from sequence_platform.stores.local_online import LocalValueStore, arrow_files, mapped_values
+from sequence_platform.stores.redis_online import RedisValueStore
 from sequence_platform_tests.backends import VALUE_STORES, MakeValues
 from sequence_platform_tests.read_lookups import ENRICHMENTS, T0, Asked, asked, listed
+from sequence_platform_tests.redis_server import RedisServer
 
 VERSIONED, PLAIN = ENRICHMENTS["numbers", True], ENRICHMENTS["numbers", False]
 
@@ -163,6 +165,26 @@ def test_a_lookup_sees_one_version_while_others_are_published(opens: MakeValues)
         numbers = [float(str(each)) for each in seen]
         assert numbers == sorted(numbers)
         assert prices(reader, [0]) == [29.0]
+
+
+# ---- what only the store on Redis has to fear
+
+
+def test_a_server_that_is_gone_is_an_error_until_it_is_back(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, keeps=True)
+    server.start()
+    try:
+        with closing(RedisValueStore(server.url)) as store:
+            store.publish(VERSIONED, rows((1, 0, 1.0)), "a", T0)
+            assert prices(store, [1]) == [1.0]
+            server.kill()
+            with pytest.raises(StoreError, match="does not answer") as caught:
+                prices(store, [1])
+            assert caught.value.retryable
+            server.start()
+            assert prices(store, [1]) == [1.0]
+    finally:
+        server.kill()
 
 
 # ---- what only the store in a folder has to fear

@@ -23,7 +23,7 @@ def test_all_definitions_of_the_project_compile(plan: Plan) -> None:
     assert set(plan.events) == {
         *("product_view", "add_to_cart", "purchase", "search", "commit", "file_change")
     }
-    assert set(plan.enrichments) == {"product_attributes", "product_vectors"}
+    assert set(plan.enrichments) == {"product_attributes", "product_now", "product_vectors"}
     assert set(plan.sequences) == {
         *("shop_activity", "purchase_intent", "author_commits", "author_files")
     }

@@ -17,6 +17,8 @@ from sequence_platform.plan.plan import ReadLookupPlan, SequencePlan
 from sequence_platform.ports.online import Freshness
 from sequence_platform.runtimes.serving.lookups import LookedUp, Lookups, Pending, Wanted
 
+NOTHING: Mapping[str, LookedUp] = {}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
@@ -79,7 +81,7 @@ class Draft:
             columns = {**columns, "entity": Column.of(owner.new_from_index(0, length))}
         return keys_of(sequence, lookup, columns, length)
 
-    def answer(self, lookups: Mapping[str, LookedUp] = {}) -> Answer:
+    def answer(self, lookups: Mapping[str, LookedUp] = NOTHING) -> Answer:
         """Return the answer, with what was looked up for its events, by enrichment."""
         ask, point = self.ask, self.point
         columns = dict(point.columns)
@@ -99,54 +101,65 @@ class Draft:
         )
 
 
+@dataclass(slots=True, eq=False)
+class _Group:
+    """What several drafts look up of an enrichment, as of one time."""
+
+    lookup: ReadLookupPlan
+    at: datetime
+    keys: list[Column] = field(default_factory=list)
+    length: int = 0
+
+    def add(self, keys: Column) -> slice:
+        """Take the keys of a draft's events; return where their values will be."""
+        start = self.length
+        self.keys.append(keys)
+        self.length += len(keys)
+        return slice(start, self.length)
+
+    def wanted(self) -> Wanted:
+        enrichment = self.lookup.enrichment
+        keys = concat(enrichment.schema["key"], self.keys)
+        return Wanted(enrichment, keys, self.at, self.lookup.columns)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Together:
     """What several drafts look up, under way.
 
     Attributes:
         pending: The lookups.
-        places: For each draft and lookup of it, which of them, and where its values begin.
+        places: For each draft, where its values are: which of the lookups, and which of its keys.
     """
 
     drafts: Sequence[Draft]
     lookups: Lookups | None
     pending: Sequence[Pending]
-    places: Sequence[Sequence[tuple[int, int]]]
+    places: Sequence[Sequence[tuple[int, slice]]]
 
     @classmethod
     def of(cls, lookups: Lookups | None, drafts: Sequence[Draft]) -> Together:
-        """Begin to look up; drafts that agree in enrichment and time share a lookup."""
-        wanted: dict[tuple[str, datetime, tuple[str, ...]], tuple[int, ReadLookupPlan]] = {}
-        keys: list[list[Column]] = []
-        ends: list[int] = []
+        """Begin to look up; drafts that agree in enrichment, columns and time share a lookup."""
+        groups: dict[object, tuple[int, _Group]] = {}
         places = []
         for draft in drafts:
             mine = []
             for lookup in draft.ask.needed.lookups:
-                group = (lookup.enrichment.name, draft.ask.available_at, lookup.columns)
-                number, _ = wanted.setdefault(group, (len(wanted), lookup))
-                if number == len(keys):
-                    keys.append([])
-                    ends.append(0)
-                mine.append((number, ends[number]))
-                keys[number].append(draft.keys(lookup))
-                ends[number] += draft.point.length
+                at = draft.ask.available_at
+                alike = (lookup.enrichment.name, lookup.columns, at)
+                number, group = groups.setdefault(alike, (len(groups), _Group(lookup, at)))
+                mine.append((number, group.add(draft.keys(lookup))))
             places.append(mine)
-        if not wanted:
+        if not groups:
             return cls(drafts, lookups, (), places)
         if lookups is None:
             raise StoreError(
                 "there is no store of values to look up in",
-                found=f"columns of {listed(name for name, _, _ in wanted)}",
+                found=listed(group.lookup.enrichment.name for _, group in groups.values()),
                 next_step="ask for other columns",
             )
-        asked = [
-            Wanted(
-                lookup.enrichment, concat(lookup.enrichment.schema["key"], keys[number]), at, names
-            )
-            for (_, at, names), (number, lookup) in wanted.items()
-        ]
-        return cls(drafts, lookups, lookups.start(asked), places)
+        wanted = [group.wanted() for _, group in groups.values()]
+        return cls(drafts, lookups, lookups.start(wanted), places)
 
     def wait(self) -> None:
         """Return once all is answered, or late."""
@@ -160,13 +173,6 @@ class Together:
             StoreError: a lookup failed that must not.
         """
         found = [] if self.lookups is None else self.lookups.end(self.pending)
+        names = [each.wanted.enrichment.name for each in self.pending]
         for draft, mine in zip(self.drafts, self.places, strict=True):
-            length = draft.point.length
-            yield draft.answer(
-                {
-                    self.pending[number].wanted.enrichment.name: found[number].slice(
-                        start, start + length
-                    )
-                    for number, start in mine
-                }
-            )
+            yield draft.answer({names[number]: found[number].part(at) for number, at in mine})

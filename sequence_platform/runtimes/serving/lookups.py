@@ -53,9 +53,9 @@ class LookedUp:
     outcome: Outcome
     published_at: datetime | None
 
-    def slice(self, start: int, stop: int) -> LookedUp:
-        """Return the values of ``[start, stop)``."""
-        columns = {name: column.slice(start, stop) for name, column in self.columns.items()}
+    def part(self, at: slice) -> LookedUp:
+        """Return the values of some keys."""
+        columns = {name: each.slice(at.start, at.stop) for name, each in self.columns.items()}
         return replace(self, columns=columns)
 
 
@@ -98,12 +98,16 @@ class Lookups:
         """Start no more; what is under way ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def warm(self, enrichments: Iterable[EnrichmentPlan]) -> None:
-        """Open what is published, so that no request has to wait for it; nothing fails of it."""
+    def faults(self, enrichments: Iterable[EnrichmentPlan]) -> list[str]:
+        """Return why some cannot be looked up; the others are open then, and no request waits."""
+        found = []
         for each in enrichments:
             if each.is_read:
                 nothing = Column.nulls(each.schema["key"], 0)
-                self._look_up(Wanted(each, nothing, EPOCH, ()))
+                result = self._look_up(Wanted(each, nothing, EPOCH, ()))
+                if isinstance(result, StoreError):
+                    found.append(f"enrichment '{each.name}' cannot be looked up: {result.what}")
+        return found
 
     def start(self, wanted: Sequence[Wanted]) -> list[Pending]:
         """Begin lookups, all at once."""
@@ -146,10 +150,9 @@ class Lookups:
             return error
 
     def _result(self, pending: Pending) -> Found | StoreError | None:
-        if pending.result.done():
-            return pending.result.result()
-        pending.result.cancel()  # if no thread has begun with it
-        return None
+        if pending.result.cancel() or not pending.result.done():
+            return None  # no thread has begun with it, or it is left behind
+        return pending.result.result()
 
 
 def _outcome(result: Found | StoreError | None) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 
+import httpx
 import orjson
 import polars as pl
 import pyarrow as pa
@@ -22,6 +24,7 @@ from sequence_platform.engine.columns import Column
 from sequence_platform.errors import StoreError
 from sequence_platform.plan.plan import EnrichmentPlan
 from sequence_platform.ports.values import Found, ValueReader
+from sequence_platform.runtimes.serving.lookups import THREADS
 from sequence_platform.stores.local_online import LocalValueStore
 from sequence_platform.wiring import open_online
 from sequence_platform_tests.served import DEFINITIONS, NOW, Served, at, make_served
@@ -250,6 +253,33 @@ def test_a_batch_waits_for_its_values_once(shop: Shop) -> None:
     assert len(shop.slow.asked) == 1
 
 
+def test_others_are_answered_meanwhile(shop: Shop) -> None:
+    shop.slow.seconds["prices"] = 30.0
+
+    async def ask_all() -> tuple[list[str], list[httpx.Response]]:
+        ended: list[str] = []
+
+        async def ask(client: httpx.AsyncClient, columns: str) -> httpx.Response:
+            response = await client.get(PATH + columns)
+            ended.append(columns)
+            return response
+
+        transport = httpx.ASGITransport(app=shop.asker.application)
+        async with httpx.AsyncClient(transport=transport, base_url=shop.asker.url) as client:
+            # More than there are threads for: some never begin to look up.
+            slow = [ask(client, "price") for _ in range(THREADS + 8)]
+            return ended, await asyncio.gather(*slow, ask(client, "pin"))
+
+    began = monotonic()
+    ended, answers = asyncio.run(ask_all())
+    assert monotonic() - began < 10
+    assert ended[0] == "pin"
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json()["columns"] for answer in answers[:-1]] == [
+        {"price": [None] * 5} for _ in range(THREADS + 8)
+    ]
+
+
 def test_requests_fail_where_values_must_be_there(shop: Shop) -> None:
     shop.slow.seconds["stocks"] = 30.0
     refused = shop.asker.get(PATH + "stock")
@@ -290,6 +320,14 @@ def test_what_was_never_published_says_so(shop: Shop) -> None:
     assert refused.status_code == 503
     assert "retry-after" not in refused.headers  # trying again does not help
     assert refused.json()["error"]["next"] == "sequence-platform online publish stocks"
+
+
+def test_a_worker_is_ready_and_notes_what_cannot_be_looked_up(shop: Shop) -> None:
+    shop.slow.broken = {"stocks"}
+    ready = shop.asker.get("/readyz")
+    assert ready.status_code == 200
+    text = "enrichment 'stocks' cannot be looked up: the store is away"
+    assert text in ready.json()["notes"]
 
 
 def test_new_values_count_once_they_are_published(shop: Shop) -> None:

@@ -255,7 +255,7 @@ def test_words_say_when_it_is_looked_up() -> None:
         name: [" ".join(line.split()) for line in explain(plan, name).splitlines()]
         for name in ("feed", "click")
     }
-    assert "price Float64 when read: newest 'prices' by pin_id of click at as_of" in words["feed"]
+    assert "price Float64 when read: newest 'prices' at as_of, by pin_id of click" in words["feed"]
     assert "price Float64 when read, not stored: newest 'prices' by pin_id" in words["click"]
     text = explain(plan, "prices")
     assert "looked up by pin_id: the newest available at as_of; no row: null" in text
