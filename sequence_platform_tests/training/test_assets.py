@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -20,10 +21,8 @@ from sequence_platform_tests.training.shows import Shows
 KEY = training_key("next_show")
 
 
-@pytest.fixture
-def aside(shows: Shows, tmp_path: Path) -> Shows:
-    settings = shows.settings.model_copy(update={"training": str(tmp_path / "training")})
-    return replace(shows, settings=settings)
+def values(found: dg.AssetCheckEvaluation | dg.AssetMaterialization) -> dict[str, Any]:
+    return {name: value.value for name, value in found.metadata.items()}
 
 
 def run(shows: Shows, **config: int) -> dg.ExecuteInProcessResult:
@@ -52,22 +51,20 @@ def test_a_run_makes_a_data_set_and_checks_it(aside: Shows) -> None:
     assert result.success
     made = Dataset.find("next_show", settings=aside.settings)
     [event] = result.get_asset_materialization_events()
-    metadata = event.materialization.metadata
-    assert metadata["dagster/row_count"].value == len(aside.labels)
-    assert metadata["dataset"].value == made.info.id
-    assert metadata["store_version"].value == made.info.store_version
+    metadata = values(event.materialization)
+    assert metadata["dagster/row_count"] == len(aside.labels)
+    assert metadata["dataset"] == made.info.id
+    assert metadata["store_version"] == made.info.store_version
     found = checks(result)
     assert found["no_leaks"].passed
-    assert found["no_leaks"].metadata["checked"].value == 30
+    assert values(found["no_leaks"])["checked"] == 30
     # Users 25 and 26 never watched anything: told, and no reason to stop.
     answered = found["all_labels_answered"]
     assert not answered.passed
     assert answered.severity == dg.AssetCheckSeverity.WARN
-    assert answered.metadata["unknown_entity"].value > 0
-    assert (
-        run(aside).get_asset_materialization_events()[0].materialization.metadata["changed"].value
-        is False
-    )
+    assert values(answered)["unknown_entity"] > 0
+    [again] = run(aside).get_asset_materialization_events()
+    assert values(again.materialization)["changed"] is False
 
 
 def test_a_leak_stops_the_run(aside: Shows, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +77,7 @@ def test_a_leak_stops_the_run(aside: Shows, monkeypatch: pytest.MonkeyPatch) -> 
     assert not result.success
     found = checks(result)["no_leaks"]
     assert not found.passed
-    assert found.metadata["leaks"].value > 0
+    assert values(found)["leaks"] > 0
 
 
 def invoke(shows: Shows, *arguments: str) -> tuple[int, str]:

@@ -31,13 +31,6 @@ from sequence_platform_tests.training.shows import Shows, seen_by
 COLUMNS = ["event_time", "show", "minutes"]
 
 
-@pytest.fixture
-def aside(shows: Shows, tmp_path: Path) -> Shows:
-    """Return the project with data sets and stores of its own; its lake is everybody's."""
-    settings = shows.settings.model_copy(update={"training": str(tmp_path / "training")})
-    return replace(shows, settings=settings)
-
-
 def build(shows: Shows, name: str) -> Dataset:
     with open_platform(shows.settings) as platform:
         platform.build_training_set(platform.plan.training[name])
