@@ -49,7 +49,8 @@ class DayVersion:
     """A day as a segment holds it.
 
     Attributes:
-        content_hash: Of the lake's partition; tells whether the lake has changed since.
+        content_hash: Of the rows and removals of the lake's partition; tells whether the lake has
+            changed since.
         reflected: How far the log was in it, or in a later look that found it unchanged.
     """
 
