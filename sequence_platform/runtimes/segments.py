@@ -13,8 +13,9 @@ from sequence_platform.engine.amend import may_reject
 from sequence_platform.engine.enrich import DELETE, Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.plan.plan import ENVELOPE, KEY_ORDER, EnrichmentPlan, EventPlan, Window
+from sequence_platform.plan.retention import first_kept
 from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
-from sequence_platform.ports import Lake
+from sequence_platform.ports import EXPIRED, Lake
 from sequence_platform.ports.online import DayRows, DayVersion, OnlinePublisher, Reflected, log_id
 
 OPEN = "open"
@@ -154,7 +155,8 @@ def _content(lake: Lake, event: EventPlan, where: pl.Expr | None = None) -> dict
     """
     ledger = lake.ledger(enriched_table(event).name)
     held = pl.format("{}@{}", "content_hash", "version")
-    found = ledger.filter(pl.lit(value=True) if where is None else where).select(
+    wanted = pl.lit(value=True) if where is None else where
+    found = ledger.filter(wanted, pl.col("state") != EXPIRED).select(
         "day", held if _keeps_removals(event) else "content_hash"
     )
     return dict(found.sort("day").iter_rows())
@@ -198,5 +200,7 @@ def _rejected(lake: Lake, event: EventPlan, day: date, raw: pl.DataFrame) -> pl.
 
 
 def collect(store: OnlinePublisher, event: EventPlan, keep: timedelta, clock: Clock) -> int:
-    """Drop manifests replaced long ago, their segments, and tail rows that are covered."""
-    return store.collect(event, keep=keep, at=clock.now())
+    """Let days beyond retention go; then drop old manifests, segments and rows that are covered."""
+    now = clock.now()
+    store.expire(event, first_kept(event, now), now)
+    return store.collect(event, keep=keep, at=now)

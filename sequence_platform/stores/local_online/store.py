@@ -28,6 +28,7 @@ from sequence_platform.online_format.switching import (
     Change,
     changed_days,
     confirming,
+    expiring,
     following,
     kept_since,
     merged_days,
@@ -220,6 +221,10 @@ class LocalOnlineStore:
             return replace(current, segments=segments)
 
         return self._switch(event, at, f"rollback to {number}", change)
+
+    def expire(self, event: EventPlan, before: date, at: datetime) -> Manifest:
+        """Let the days before one go: ports.OnlinePublisher."""
+        return self._switch(event, at, f"expire before {before}", expiring(before))
 
     def compact(self, event: EventPlan, at: datetime) -> Manifest:
         """Merge segments into longer ones: ports.OnlinePublisher."""

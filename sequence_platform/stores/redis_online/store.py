@@ -31,6 +31,7 @@ from sequence_platform.online_format.switching import (
     Change,
     changed_days,
     confirming,
+    expiring,
     following,
     kept_since,
     merging,
@@ -253,6 +254,11 @@ class RedisOnlineStore:
 
         with translated(self.address):
             return self._switch(event, at, f"rollback to {number}", change, source=str(number))
+
+    def expire(self, event: EventPlan, before: date, at: datetime) -> Manifest:
+        """Let the days before one go: ports.OnlinePublisher."""
+        with translated(self.address):
+            return self._switch(event, at, f"expire before {before}", expiring(before))
 
     def compact(self, event: EventPlan, at: datetime) -> Manifest:
         """Merge segments into longer ones: ports.OnlinePublisher."""
