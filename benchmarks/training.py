@@ -1,7 +1,7 @@
 """Training data: pointers into the training store against fat rows.
 
 Every event has 4 features (and, with --vectors, 64 floats); 100k users by Zipf; labels fall on
-users as events do. All contenders read the same Parquet files of the lake; results are asserted equal.
+users as events do. All contenders read the same Parquet files; results are asserted equal.
 
     python benchmarks/training.py export  [--events 20000000] [--labels 100000,1000000,10000000]
     python benchmarks/training.py against [--events 5000000] [--labels 50000]
