@@ -110,5 +110,10 @@ def copy_project(project: Project, root: Path) -> Project:
 
 
 def _in(root: Path) -> Project:
-    settings = Settings(home=root / "home", definitions=root / "definitions", source_root=root)
+    settings = Settings(
+        home=root / "home",
+        definitions=root / "definitions",
+        source_root=root,
+        threads=1,  # of few rows a second one only costs
+    )
     return Project(root, settings)
