@@ -18,9 +18,11 @@ from sequence_platform.clock import SystemClock
 from sequence_platform.errors import PartitionsFailedError
 from sequence_platform.notebook import read_sequences
 from sequence_platform.plan.plan import Plan
+from sequence_platform.ports import EXPIRED
 from sequence_platform.runtimes.batch import stale_days
+from sequence_platform.runtimes.retention import expire
 from sequence_platform.settings import Settings
-from sequence_platform.wiring import open_lake
+from sequence_platform.wiring import open_lake, open_platform
 
 if TYPE_CHECKING:
     from sequence_platform.orchestration.backfill import Progress
@@ -85,6 +87,9 @@ def run_backfill(
     console.print(
         f"{len(summary.reports)} partitions in {summary.seconds:.1f} s, {changed} of them changed"
     )
+    left = sum(report.is_beyond_retention for report in summary.reports)
+    if left:
+        console.print(f"{left} partitions look back on days beyond retention and were left alone")
     for table, days in summary.withheld.items():
         console.print(f"{table}: {len(days)} days wait for failed days that they look back on")
     failures = dict.fromkeys(summary.failures)  # what fails every run is said once
@@ -105,8 +110,11 @@ def status(settings: Settings) -> None:
     plan = load_plan(settings.definitions)
     console = open_console()
     with open_lake(settings, read_only=True) as lake:
-        ledger = lake.ledger()
-        stale = {f"sequences.{s.table}": stale_days(lake, s) for s in plan.sequences.values()}
+        ledger = lake.ledger().filter(pl.col("state") != EXPIRED)
+        clock = SystemClock()
+        stale = {
+            f"sequences.{s.table}": stale_days(lake, s, clock) for s in plan.sequences.values()
+        }
     table = Table("table", "days", "first", "last", "rows", "MB", "dead letters", "stale days")
     summary = ledger.group_by("table_name").agg(
         pl.len(),
@@ -177,11 +185,17 @@ def show(
 )
 @click.pass_obj
 def maintain(settings: Settings, keep_snapshots: float, orphans_older_than: float) -> None:
-    """Merge small files, expire old snapshots and delete files of no snapshot."""
-    with open_lake(settings) as lake:
-        done = lake.maintain(
+    """Remove days beyond retention, merge small files, delete files that nobody needs."""
+    with open_platform(settings) as platform:
+        expired = expire(platform.lake, platform.plan, platform.clock)
+        done = platform.lake.maintain(
             keep_snapshots=timedelta(days=keep_snapshots),
             orphans_older_than=timedelta(hours=orphans_older_than),
+        )
+    for each in expired:
+        click.echo(
+            f"{each.table}: {each.days} days before {each.before} are beyond retention; removed "
+            f"{each.rows:,} rows, {each.dead_letters:,} dead letters"
         )
     click.echo(
         f"{done.files_before} -> {done.files_after} files, "

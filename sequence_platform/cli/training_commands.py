@@ -70,18 +70,18 @@ def run_build(console: Console, platform: Platform, item: TrainingPlan) -> Datas
 def list_(settings: Settings) -> None:
     """List the data sets there are, the newest of each training set last."""
     _, datasets = open_training(settings)
-    table = Table("training set", "data set", "made", "labels", "outcomes", "store version", "MB")
+    table = Table("training set", "made", "labels", "outcomes", "MB")
+    table.add_column("data set", no_wrap=True)
     for name in datasets.names():
         for info in datasets.all(name):
             size = sum(path.stat().st_size for path in datasets.folder_of(info).iterdir())
             table.add_row(
                 info.name,
-                info.id,
                 f"{info.created_at:%Y-%m-%d %H:%M:%S}",
                 f"{info.rows:,}",
                 _outcomes(info),
-                info.store_version,
                 f"{size / 1e6:,.1f}",
+                info.id,
             )
     console = open_console()
     console.print(table if table.rows else "no data set yet: sequence-platform training build")

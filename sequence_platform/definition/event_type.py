@@ -42,7 +42,7 @@ class EventType:
             looked up by a column that is stored.
         start: First day of event_time that exists.
         allowed_lateness: How late an event may arrive before its partition is sealed.
-        retention: How long enriched events are kept.
+        retention: How long events are kept, by whole days; maintenance removes older ones.
         earliest: Event times before this are impossible and become dead letters.
         latest: Event times from this on are impossible and become dead letters.
         owner: An e-mail address or ``team:name``.

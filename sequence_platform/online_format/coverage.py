@@ -45,6 +45,7 @@ class Coverage:
             for day, version in manifest.days.items()
         }
         self._newest = max(self._days, default=None)
+        self._kept_from = (manifest.kept_from - EPOCH_DAY).days
 
     def counts(self, time_us: Ints, marks: Sequence[bytes]) -> Mask:
         """Return which streamed rows count beside the segments.
@@ -54,10 +55,11 @@ class Coverage:
             marks: How far the flush of each had read.
         """
         day = time_us // DAY_US
+        is_kept: Mask = day >= self._kept_from
         if self._newest is None or int(day[0]) > self._newest:
-            return np.ones(len(day), dtype=np.bool_)
+            return is_kept
         places = zip(marks, day.tolist(), strict=True)
-        return np.fromiter((self._is_new(*place) for place in places), np.bool_, len(day))
+        return is_kept & np.fromiter((self._is_new(*place) for place in places), np.bool_, len(day))
 
     def _is_new(self, mark: bytes, day: int) -> bool:
         """Return whether a flush had read anything that a day does not hold."""

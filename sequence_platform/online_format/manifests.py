@@ -60,6 +60,7 @@ def to_json(manifest: Manifest) -> bytes:
                 for each in marks
             ],
             "segments": segments,
+            "kept_from": str(manifest.kept_from),
         }
     ).encode()
 
@@ -86,4 +87,5 @@ def from_json(text: bytes) -> Manifest:
         for each in said["segments"]
     )
     activated_at = EPOCH + said["activated_us"] * US
-    return Manifest(said["number"], activated_at, said["reason"], segments)
+    kept_from = date.fromisoformat(said.get("kept_from", str(date.min)))
+    return Manifest(said["number"], activated_at, said["reason"], segments, kept_from)

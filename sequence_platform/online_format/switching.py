@@ -65,6 +65,18 @@ def confirming(unchanged: Mapping[date, str], reflected: Reflected) -> Change:
     return change
 
 
+def expiring(before: date) -> Change:
+    """Return the change that lets the days before one go."""
+
+    def change(current: Manifest) -> Manifest:
+        if before <= current.kept_from and not any(day < before for day in current.days):
+            return current
+        gone = {day for day in current.days if day < before}
+        return replace(current, segments=(*_without(current.segments, gone),), kept_from=before)
+
+    return change
+
+
 def merging(group: Sequence[Segment], merged: Segment) -> Change:
     """Return the change that lets a segment answer for those it was merged of."""
     names = {each.name: each for each in group}
@@ -103,11 +115,11 @@ def rolled_back(event: str, kept: Iterable[Manifest], number: int) -> tuple[Segm
 
 def following(current: Manifest, changed: Manifest, at: datetime, reason: str) -> Manifest | None:
     """Return the manifest to store behind the live one; None if nothing changed."""
-    if changed.segments == current.segments:
+    if (changed.segments, changed.kept_from) == (current.segments, current.kept_from):
         return None
     # No two manifests at one moment, whatever the clock: known_at must choose.
     activated_at = max(at, current.activated_at + timedelta(microseconds=1))
-    return Manifest(current.number + 1, activated_at, reason, changed.segments)
+    return replace(changed, number=current.number + 1, activated_at=activated_at, reason=reason)
 
 
 def kept_since(manifests: Sequence[Manifest], before: datetime) -> list[Manifest]:

@@ -95,6 +95,8 @@ def report_metadata(context: dg.AssetExecutionContext, report: Report) -> dict[s
         "changed": report.changed,
         "fingerprint": context.assets_def.get_asset_spec().code_version,
     }
+    if report.is_beyond_retention:
+        metadata["left_alone"] = "beyond retention"
     if counts.filtered:
         metadata["filtered_by_rule"] = dict(counts.filtered)
     if report.newest_event_time is not None:
@@ -131,6 +133,8 @@ def _log(context: dg.AssetExecutionContext, where: str, report: Report) -> None:
     """Log the day now, so that a run that dies keeps it, and note its metadata for the end."""
     key, metadata = str(report.day), report_metadata(context, report)
     state = "" if report.changed else ", unchanged"
+    if report.is_beyond_retention:
+        state = ", left alone: beyond retention"
     text = f"{where}: {report.rows:,} rows in {report.seconds:.2f} s{state}"
     # The description is the event's line in the run's log: one stored event a day, not two.
     context.log_event(

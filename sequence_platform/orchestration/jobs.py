@@ -8,6 +8,7 @@ from pydantic import Field
 from sequence_platform.orchestration.keys import DAY, job_name, read_keys, sequence_key
 from sequence_platform.orchestration.specs import settle_time
 from sequence_platform.plan.plan import SequencePlan
+from sequence_platform.runtimes.retention import expire
 from sequence_platform.runtimes.segments import collect, confirm_days
 from sequence_platform.wiring import Platform, open_online
 
@@ -52,11 +53,15 @@ class Upkeep(dg.Config):
     )
 
 
-@dg.op(description="Merge small files, expire old snapshots, delete orphaned files.")
+@dg.op(
+    description="Remove days beyond retention, merge small files, expire old snapshots, delete "
+    "orphaned files."
+)
 def maintain(
     context: dg.OpExecutionContext, config: Upkeep, platform: dg.ResourceParam[Platform]
 ) -> None:
     """Keep the lake healthy and say what that changed."""
+    expired = expire(platform.lake, platform.plan, platform.clock)
     done = platform.lake.maintain(
         keep_snapshots=timedelta(days=config.keep_snapshots_days),
         orphans_older_than=timedelta(hours=config.orphans_older_than_hours),
@@ -66,6 +71,11 @@ def maintain(
             "files": f"{done.files_before:,} -> {done.files_after:,}",
             "bytes": f"{done.bytes_before:,} -> {done.bytes_after:,}",
             "snapshots_expired": done.snapshots_expired,
+            "beyond_retention": {
+                each.table: f"{each.days} days before {each.before}, {each.rows:,} rows, "
+                f"{each.dead_letters:,} dead letters"
+                for each in expired
+            },
         }
     )
 

@@ -12,6 +12,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from sequence_platform.clock import Clock
 from sequence_platform.orchestration.keys import (
     DAY,
     days_before,
@@ -57,7 +58,7 @@ def stale_sensor(
     ) -> dg.SensorResult:
         runs = context.instance.get_runs(dg.RunsFilter(statuses=IN_FLIGHT))
         stale = {
-            sequence.table: _stale(platform.lake, sequence)
+            sequence.table: _stale(platform.lake, sequence, platform.clock)
             for sequence in sequences.values()
             if not any(_touches(run, sequence, sequences.values()) for run in runs)
         }
@@ -184,9 +185,9 @@ def _unsealed(platform: Platform, event: EventPlan) -> Stamps:
     return {day: f"{event.fingerprint}:{versions[day]}" for day in days}
 
 
-def _stale(lake: Lake, sequence: SequencePlan) -> Stamps:
+def _stale(lake: Lake, sequence: SequencePlan, clock: Clock) -> Stamps:
     """Return stale days, each with a hash of the definition and of all that it reads."""
-    days = stale_days(lake, sequence)
+    days = stale_days(lake, sequence, clock)
     if not days:
         return {}
     reach = days_before(sequence.lookback) * DAY

@@ -63,7 +63,7 @@ def _request_time(expr: pl.Expr, raw: pl.Schema, report: Report) -> pl.Expr:
             "request_time",
             f"type {dtype}",
             "a datetime",
-            "parse it: pl.col('...').str.to_datetime(time_zone='UTC', strict=False), "
+            "parse it: pl.col('...').str.to_datetime('%Y-%m-%dT%H:%M:%S%#z', strict=False), "
             "or pl.from_epoch(...)",
         )
         return expr

@@ -4,11 +4,13 @@ from sequence_platform.plan.tables import TableSpec
 from sequence_platform.ports.decoder import MessageDecoder
 from sequence_platform.ports.lake import (
     CORRECTION_COLUMNS,
+    EXPIRED,
     Append,
     Appended,
     Committed,
     Counts,
     DayAppend,
+    Expired,
     Lake,
     LakeAppender,
     LakeKeeper,
@@ -25,6 +27,7 @@ from sequence_platform.ports.source import BatchSource, RawBatch
 
 __all__ = [
     "CORRECTION_COLUMNS",
+    "EXPIRED",
     "Append",
     "Appended",
     "BatchSource",
@@ -33,6 +36,7 @@ __all__ = [
     "Counts",
     "DayAppend",
     "EventLog",
+    "Expired",
     "Lake",
     "LakeAppender",
     "LakeKeeper",

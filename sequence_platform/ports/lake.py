@@ -18,6 +18,10 @@ CORRECTION_COLUMNS = ("entity", "event_id", "revision", "arrival_time", "event_t
 (revision, arrival_time, removes, event_time); a stored row has ``removes`` false."""
 
 
+EXPIRED = "expired"
+"""The state of a partition that retention has emptied."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """Rows written outside any transaction, not yet visible.
@@ -198,7 +202,7 @@ class PartitionState:
     Attributes:
         state: ``open``: only appended to; ``built``: by batch, while rows may still come;
             ``sealed``: by batch after its allowed lateness; ``corrected``: built or sealed, and
-            changed since.
+            changed since; ``expired``: older than retention, and emptied.
     """
 
     version: int
@@ -376,8 +380,41 @@ class Maintenance:
     snapshots_expired: int
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What retention removed of a table.
+
+    Attributes:
+        before: The first day that is kept.
+        days: Partitions that went.
+    """
+
+    table: str
+    before: date
+    days: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything went."""
+        return bool(self.days or self.rows or self.dead_letters)
+
+
 class LakeKeeper(Protocol):
     """Keeps the lake healthy and its published manifest."""
+
+    def expire(self, spec: TableSpec, before: date) -> Expired:
+        """Remove the partitions of a daily table before a day, in one transaction. Idempotent.
+
+        With their rows go their dead letters and corrections; dead letters of a log go by when it
+        took them. Ledger rows of snapshots go, too; others stay as ``expired``, with the hash of
+        what they held, so that nothing that was computed from them looks stale.
+
+        Raises:
+            StoreError: the catalog or the disk failed; nothing changed.
+        """
+        ...
 
     def maintain(self, *, keep_snapshots: timedelta, orphans_older_than: timedelta) -> Maintenance:
         """Merge small files, drop deleted rows, expire old snapshots, delete orphaned files."""

@@ -49,7 +49,8 @@ class DayVersion:
     """A day as a segment holds it.
 
     Attributes:
-        content_hash: Of the lake's partition; tells whether the lake has changed since.
+        content_hash: Of the rows and removals of the lake's partition; tells whether the lake has
+            changed since.
         reflected: How far the log was in it, or in a later look that found it unchanged.
     """
 
@@ -102,12 +103,14 @@ class Manifest:
         number: Rises by one; 0 is the empty manifest.
         reason: For people: ``publish 2026-08-01``, ``rollback to 4``.
         segments: Each day is answered for by at most one.
+        kept_from: Streamed rows of days before it do not count: they are beyond retention.
     """
 
     number: int
     activated_at: datetime
     reason: str = ""
     segments: tuple[Segment, ...] = ()
+    kept_from: date = date.min
 
     @property
     def days(self) -> dict[date, DayVersion]:
@@ -258,6 +261,10 @@ class OnlinePublisher(Protocol):
         Raises:
             StateMismatchError: that manifest is not kept any more.
         """
+        ...
+
+    def expire(self, event: EventPlan, before: date, at: datetime) -> Manifest:
+        """Let the days before one go, of segments and of what was streamed."""
         ...
 
     def compact(self, event: EventPlan, at: datetime) -> Manifest:

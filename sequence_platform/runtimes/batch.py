@@ -23,6 +23,7 @@ from sequence_platform.engine.raw import received_rows
 from sequence_platform.engine.resolve import may_repeat, resolve, unique_rows
 from sequence_platform.errors import ConflictError
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, SequencePlan, Window
+from sequence_platform.plan.retention import first_kept, first_whole_snapshot
 from sequence_platform.plan.tables import (
     TableSpec,
     columns_of_unique,
@@ -52,6 +53,7 @@ class Report:
         newest_event_time: Of the partition's rows; None if it has none.
         corrected: Other days of the table that lost rows to this partition's corrections.
         seconds: From the first read to the end.
+        is_beyond_retention: Whether it was left as it is, since what it is built from is not kept.
     """
 
     table: str
@@ -65,6 +67,7 @@ class Report:
     violations: Mapping[str, int]
     newest_event_time: datetime | None = None
     corrected: tuple[date, ...] = ()
+    is_beyond_retention: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +112,7 @@ def build_events(
     """Replace a day of an event type by what its source and its log brought for it.
 
     Enriched and resolved as one. Days before the event type's start are empty. Once the day's
-    allowed lateness is over, the partition is sealed.
+    allowed lateness is over, the partition is sealed. Days beyond retention are left as they are.
 
     Args:
         lake: Where raw rows of the log are, and where the day goes.
@@ -119,6 +122,8 @@ def build_events(
         clock: For when.
     """
     spec, window = enriched_table(event), Window.of_day(day)
+    if day < first_kept(event, clock.now()):
+        return _left(lake, spec, day)
     settled = window.end + event.definition.allowed_lateness
     is_sealed = settled <= clock.now()
 
@@ -169,9 +174,12 @@ def build_sequence(
 ) -> Report:
     """Replace a day of a sequence: each entity with an event that day, as of the day's end.
 
-    Entities are taken in ranges of at most about ``bucket_rows`` events, which bounds memory.
+    Entities are taken in ranges of at most about ``bucket_rows`` events, which bounds memory. A day
+    that looks back on days beyond retention is left as it is: it could only lose events.
     """
     spec = sequence_table(sequence)
+    if day < first_whole_snapshot(sequence, clock.now()):
+        return _left(lake, spec, day)
     active = Window.of_day(day)
     window = Window(active.end - sequence.lookback, active.end)
     tables = [enriched_table(event) for event in sequence.events]
@@ -208,8 +216,12 @@ def build_sequence(
     return _commit(lake, spec, day, sequence.fingerprint, clock, build)
 
 
-def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
-    """Return built days of a sequence whose events or definition have changed since."""
+def stale_days(lake: Lake, sequence: SequencePlan, clock: Clock) -> list[date]:
+    """Return built days of a sequence whose events or definition have changed since.
+
+    Only those that can be built again: see ``build_sequence``.
+    """
+    first = first_whole_snapshot(sequence, clock.now())
     content = _content(_ledger(lake, sequence))
     built = (
         lake.ledger(sequence_table(sequence).name)
@@ -218,7 +230,7 @@ def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
     )
     return [
         day
-        for day, inputs, fingerprint in built.iter_rows()
+        for day, inputs, fingerprint in built.filter(pl.col("day") >= first).iter_rows()
         if fingerprint != sequence.fingerprint or inputs != _inputs(sequence, day, content)
     ]
 
@@ -226,11 +238,13 @@ def stale_days(lake: Lake, sequence: SequencePlan) -> list[date]:
 def unsealed_days(lake: Lake, event: EventPlan, clock: Clock) -> list[date]:
     """Return days whose allowed lateness is over and that the log changed since they were sealed.
 
-    Also those that were never sealed.
+    Also those that were never sealed, but none beyond retention.
     """
+    first = first_kept(event, clock.now())
     settled = (clock.now() - event.definition.allowed_lateness).date()
     ledger = lake.ledger(enriched_table(event).name)
-    open_ = ledger.filter(pl.col("state") != "sealed", pl.col("day") < settled)
+    is_settled = pl.col("day").is_between(first, settled, closed="left")
+    open_ = ledger.filter(pl.col("state") != "sealed", is_settled)
     return open_["day"].sort().to_list()
 
 
@@ -297,6 +311,26 @@ def _commit(  # noqa: PLR0913, PLR0917 - what, where, by what, when, how
         violations=lake.violations(spec, day),
         newest_event_time=built.newest_event_time,
         corrected=committed.corrected,
+    )
+
+
+def _left(lake: Lake, spec: TableSpec, day: date) -> Report:
+    """Return the report of a partition beyond retention."""
+    found = lake.ledger(spec.name, (day, day + timedelta(days=1)))
+    version, rows, size = (
+        found.select("version", "rows", "bytes").row(0) if len(found) else 3 * (0,)
+    )
+    return Report(
+        table=spec.name,
+        day=day,
+        version=version,
+        changed=False,
+        counts=Counts(),
+        rows=rows,
+        bytes=size,
+        seconds=0.0,
+        violations=lake.violations(spec, day),
+        is_beyond_retention=True,
     )
 
 

@@ -13,8 +13,9 @@ from sequence_platform.engine.amend import may_reject
 from sequence_platform.engine.enrich import DELETE, Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.plan.plan import ENVELOPE, KEY_ORDER, EnrichmentPlan, EventPlan, Window
+from sequence_platform.plan.retention import first_kept
 from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
-from sequence_platform.ports import Lake
+from sequence_platform.ports import EXPIRED, Lake
 from sequence_platform.ports.online import DayRows, DayVersion, OnlinePublisher, Reflected, log_id
 
 OPEN = "open"
@@ -128,14 +129,13 @@ def confirm_days(lake: Lake, store: OnlinePublisher, event: EventPlan, clock: Cl
 
 
 def unpublished_days(lake: Lake, store: OnlinePublisher, event: EventPlan) -> dict[date, str]:
-    """Return days that the store does not hold as the lake does, with their content hashes.
+    """Return days that the store does not hold as the lake does, with what tells their content.
 
     Days that only streams have filled are left to the tail until batch has built them.
     """
     held = {day: version.content_hash for day, version in store.manifest(event).days.items()}
-    ledger = lake.ledger(enriched_table(event).name).filter(pl.col("state") != OPEN)
-    found = ledger.select("day", "content_hash").sort("day").iter_rows()
-    return {day: digest for day, digest in found if held.get(day) != digest}
+    found = _content(lake, event, pl.col("state") != OPEN)
+    return {day: content for day, content in found.items() if held.get(day) != content}
 
 
 def _reflected(lake: Lake, event: EventPlan) -> Reflected:
@@ -146,9 +146,29 @@ def _reflected(lake: Lake, event: EventPlan) -> Reflected:
     return Reflected({(log_id(topic, known), part): next_ for topic, known, part, next_ in places})
 
 
-def _content(lake: Lake, event: EventPlan) -> dict[date, str]:
+def _content(lake: Lake, event: EventPlan, where: pl.Expr | None = None) -> dict[date, str]:
+    """Return by day what changes with the rows and removals that ``_rows`` and ``_removals`` read.
+
+    A removal may come before what it removes, and change no row: the hash of the rows does not tell
+    it, the version of the partition does. Where nothing can be removed, the hash alone spares
+    publishing a day again that only repeats have reached.
+    """
     ledger = lake.ledger(enriched_table(event).name)
-    return dict(ledger.select("day", "content_hash").iter_rows())
+    held = pl.format("{}@{}", "content_hash", "version")
+    wanted = pl.lit(value=True) if where is None else where
+    found = ledger.filter(wanted, pl.col("state") != EXPIRED).select(
+        "day", held if _keeps_removals(event) else "content_hash"
+    )
+    return dict(found.sort("day").iter_rows())
+
+
+def _keeps_removals(event: EventPlan) -> bool:
+    """Return whether ``_removals`` may find any."""
+    return event.corrects or _logs_rejections(event)
+
+
+def _logs_rejections(event: EventPlan) -> bool:
+    return event.definition.log is not None and may_reject(event)
 
 
 def _rows(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
@@ -163,7 +183,7 @@ def _removals(lake: Lake, event: EventPlan, day: date) -> pl.DataFrame:
     if event.corrects:  # which rule it was the lake does not keep: it removes like a deletion
         corrections = lake.read_corrections(enriched_table(event), day).filter("removes")
         parts.append(corrections.with_columns(rule=pl.lit(DELETE)).select(*ENVELOPE, "rule"))
-    if event.definition.log is not None and may_reject(event):
+    if _logs_rejections(event):
         raw = lake.read_raw(raw_table(event), day)
         parts += [] if raw.is_empty() else [_rejected(lake, event, day, raw)]
     return pl.concat(parts).unique()
@@ -180,5 +200,7 @@ def _rejected(lake: Lake, event: EventPlan, day: date, raw: pl.DataFrame) -> pl.
 
 
 def collect(store: OnlinePublisher, event: EventPlan, keep: timedelta, clock: Clock) -> int:
-    """Drop manifests replaced long ago, their segments, and tail rows that are covered."""
-    return store.collect(event, keep=keep, at=clock.now())
+    """Let days beyond retention go; then drop old manifests, segments and rows that are covered."""
+    now = clock.now()
+    store.expire(event, first_kept(event, now), now)
+    return store.collect(event, keep=keep, at=now)

@@ -346,4 +346,4 @@ def test_the_running_sensor_rebuilds_the_sequence_days_of_a_changed_event_day(
     with server.instance() as instance:
         wait_until(lambda: bool(instance.get_runs(asked)), 400, "a run that the sensor asked for")
     with open_platform(project.settings) as platform:
-        assert stale_days(platform.lake, platform.plan.sequences["taps"]) == []
+        assert stale_days(platform.lake, platform.plan.sequences["taps"], platform.clock) == []

@@ -34,12 +34,14 @@ click = EventType(
     name="click", owner="team:feed", description="A click on a pin.", start=date(2026, 1, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC"),
             "pin_id": pl.Int64, "dwell": pl.Int32},
+    retention=timedelta(days=36500),
     event_id="id", event_time="at", entity="user_id", batch=Files("clicks/{day}.parquet"),
     where={"dwelt": pl.col("dwell") >= 0}, columns={"is_long": pl.col("dwell") > 10}, enrich=[pins])
 
 save = EventType(
     name="save", owner="team:feed", description="A pin kept.", start=date(2026, 1, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "ts": pl.Int64, "pin_id": pl.Int64},
+    retention=timedelta(days=36500),
     event_id="id", event_time=pl.from_epoch("ts", time_unit="ms"), entity="user_id",
     batch=Files("saves/{day}.ndjson"), allowed_lateness=timedelta(hours=2, minutes=30))
 

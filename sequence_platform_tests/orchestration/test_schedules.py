@@ -69,4 +69,5 @@ def test_the_upkeep_runs_and_tells_what_it_did(project: Project) -> None:
         )
         result = definitions.resolve_job_def("maintain_lake").execute_in_process(instance=instance)
     (output,) = [e for e in result.all_events if e.is_successful_output]
-    assert set(output.step_output_data.metadata) == {"files", "bytes", "snapshots_expired"}
+    told = {"files", "bytes", "snapshots_expired", "beyond_retention"}
+    assert set(output.step_output_data.metadata) == told

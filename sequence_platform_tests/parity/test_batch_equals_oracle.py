@@ -238,9 +238,9 @@ def build(platform: Platform, history: History) -> None:
         else:
             build_sequence(lake, plan.sequences[name], day, CLOCK, bucket_rows=3)
     for sequence in plan.sequences.values():
-        for day in stale_days(lake, sequence):
+        for day in stale_days(lake, sequence, CLOCK):
             build_sequence(lake, sequence, day, CLOCK)
-        assert stale_days(lake, sequence) == []
+        assert stale_days(lake, sequence, CLOCK) == []
 
 
 def ledger_of(lake: Lake, table: str) -> dict[date | None, Row]:

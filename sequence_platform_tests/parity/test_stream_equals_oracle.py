@@ -326,7 +326,7 @@ def check_sequences(run: Run, days: Mapping[str, Mapping[date, oracle.Partition]
         rows = newest.filter(day=day).drop("day").to_dicts()
         expected = oracle.build_snapshot(run.history.sequence.twin, days, day)
         assert comparable(rows) == comparable(expected)
-    assert stale_days(run.lake, sequence) == []
+    assert stale_days(run.lake, sequence, CLOCK) == []
 
 
 @pytest.mark.slow

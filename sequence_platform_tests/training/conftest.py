@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,10 @@ def own_shows(tmp_path: Path) -> Shows:
     made = make_shows(tmp_path / "project")
     made.build()
     return made
+
+
+@pytest.fixture
+def aside(shows: Shows, tmp_path: Path) -> Shows:
+    """Return the project with data sets and stores of its own; its lake is everybody's."""
+    settings = shows.settings.model_copy(update={"training": str(tmp_path / "training")})
+    return replace(shows, settings=settings)

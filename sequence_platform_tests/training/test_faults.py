@@ -1,8 +1,7 @@
-"""Damaged files, killed builds, little memory, planted leaks: an error that says so, or the truth."""
+"""Damaged files, killed builds, little memory, planted leaks: an error, or the truth."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +20,10 @@ from sequence_platform.catalog import load_plan
 from sequence_platform.errors import SequencePlatformError, StateMismatchError, StoreError
 from sequence_platform.runtimes.training import Verification, verify
 from sequence_platform.stores.local_training.column_file import checksum
+from sequence_platform.stores.local_training.descriptions import (
+    read_description,
+    write_description,
+)
 from sequence_platform.training import Dataset
 from sequence_platform.wiring import open_lake, open_platform, open_training
 from sequence_platform_tests.training.shows import Shows, seen_by
@@ -42,11 +46,11 @@ def verified(shows: Shows, dataset: Dataset, sample: int = 60) -> Verification:
 
 def rewrite(dataset: Dataset, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Dataset:
     """Change the pointers of a data set, and its checksum, as a faulty exporter would."""
-    path = dataset.folder / "pointers.parquet"
+    path, description = (dataset.folder / name for name in ("pointers.parquet", "dataset.json"))
     change(pl.read_parquet(path)).write_parquet(path)
-    described = json.loads((dataset.folder / "dataset.json").read_text())
+    described = read_description(description)
     described["checksums"]["pointers.parquet"] = checksum(path)
-    (dataset.folder / "dataset.json").write_text(json.dumps(described))
+    write_description(description, described)
     return Dataset.find(dataset.folder)
 
 
@@ -57,9 +61,9 @@ def test_a_sound_data_set_is_verified(shows: Shows, name: str) -> None:
     assert found.planted > 200
 
 
-def test_a_planted_leak_is_caught(own_shows: Shows) -> None:
+def test_a_planted_leak_is_caught(aside: Shows) -> None:
     leaky = rewrite(
-        build(own_shows, "next_recent"),
+        build(aside, "next_recent"),
         lambda pointers: pointers.with_columns(
             pl.col("stop") + 1, label_time=pl.col("label_time") + pl.duration(days=9)
         ),
@@ -71,28 +75,28 @@ def test_a_planted_leak_is_caught(own_shows: Shows) -> None:
             asked_at=pl.col("asked_at"), is_plain=pl.lit(value=True)
         ),
     )
-    found = verified(own_shows, plain)
+    found = verified(aside, plain)
     assert found.leaks > 0
     assert "in the data set" in found.differences[0].what
 
 
-def test_a_missing_event_is_a_difference_and_no_leak(own_shows: Shows) -> None:
+def test_a_missing_event_is_a_difference_and_no_leak(aside: Shows) -> None:
     short = rewrite(
-        build(own_shows, "next_show"),
+        build(aside, "next_show"),
         lambda pointers: pointers.with_columns(
             stop=pl.max_horizontal(pl.col("start"), pl.col("stop").cast(pl.Int64) - 1).cast(
                 pl.UInt32
             )
         ),
     )
-    found = verified(own_shows, short)
+    found = verified(aside, short)
     assert found.differences
     assert found.leaks == 0
 
 
-def test_pointers_into_other_events_are_noticed_when_read(own_shows: Shows) -> None:
+def test_pointers_into_other_events_are_noticed_when_read(aside: Shows) -> None:
     moved = rewrite(
-        build(own_shows, "next_show"),
+        build(aside, "next_show"),
         lambda pointers: pointers.with_columns(stop=pl.col("stop") + 1),
     )
     with pytest.raises(StoreError, match="damaged or gone") as caught:
@@ -106,18 +110,23 @@ def test_labels_of_days_that_changed_are_left_out_of_the_check(own_shows: Shows)
     own_shows.plays[:] = [row for row in own_shows.plays if row["at"].date() != day]
     own_shows.write("plays", day)
     own_shows.build([day])
-    found = verified(own_shows, made, 400)
+    found = verified(own_shows, made, 120)
     assert found.changed > 0
     assert found.checked > 0
     assert found.differences == ()
 
 
-def test_other_definitions_are_told_from_those_of_the_data_set(own_shows: Shows) -> None:
-    made = build(own_shows, "next_show")
-    path = own_shows.root / "definitions" / "shows.py"
-    path.write_text(path.read_text().replace("max_length=20", "max_length=15"))
+def test_other_definitions_are_told_from_those_of_the_data_set(
+    aside: Shows, tmp_path: Path
+) -> None:
+    made = build(aside, "next_show")
+    text = (aside.root / "definitions" / "shows.py").read_text()
+    other = tmp_path / "others"
+    other.mkdir()
+    (other / "shows.py").write_text(text.replace("max_length=20", "max_length=15"))
+    changed = replace(aside, settings=aside.settings.model_copy(update={"definitions": other}))
     with pytest.raises(StateMismatchError, match="made by other definitions"):
-        verified(own_shows, made)
+        verified(changed, made)
 
 
 def damage(path: Path, how: str) -> None:
@@ -133,9 +142,9 @@ def damage(path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "file", ["pointers.parquet", "dataset.json", "column_001.npy", "key_sum.npy", "entities.arrow"]
 )
-def test_a_damaged_file_is_named(own_shows: Shows, file: str, how: str) -> None:
-    made = build(own_shows, "next_show")
-    home = own_shows.settings.training_folder
+def test_a_damaged_file_is_named(aside: Shows, file: str, how: str) -> None:
+    made = build(aside, "next_show")
+    home = aside.settings.training_folder
     paths = [path for path in home.rglob(file) if "recent" not in str(path)]
     assert paths
     for path in paths:
@@ -149,14 +158,14 @@ def test_a_damaged_file_is_named(own_shows: Shows, file: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4])
-def test_a_killed_build_leaves_no_half_data_set(own_shows: Shows, after: float) -> None:
+def test_a_killed_build_leaves_no_half_data_set(aside: Shows, after: float) -> None:
     """Killed at any moment, the next build gives what an undisturbed one does."""
     script = (
         "from sequence_platform.settings import Settings\n"
         "from sequence_platform.wiring import open_platform\n"
-        f"settings = Settings(home={str(own_shows.settings.home)!r}, "
-        f"definitions={str(own_shows.settings.definitions)!r}, "
-        f"source_root={str(own_shows.root)!r})\n"
+        f"settings = Settings(home={str(aside.settings.home)!r}, "
+        f"definitions={str(aside.settings.definitions)!r}, "
+        f"source_root={str(aside.root)!r}, training={aside.settings.training!r})\n"
         "with open_platform(settings) as platform:\n"
         "    print('ready', flush=True)\n"
         "    platform.build_training_set(platform.plan.training['next_show'])\n"
@@ -167,13 +176,13 @@ def test_a_killed_build_leaves_no_half_data_set(own_shows: Shows, after: float) 
         assert process.stdout.readline() == "ready\n"
         time.sleep(after)
         os.kill(process.pid, signal.SIGKILL)
-    made = build(own_shows, "next_show")
+    made = build(aside, "next_show")
     [batch] = TrainingReader(made, ["event_time"], batch_size=1000)
     for n in (0, 100, 399):
-        label = own_shows.labels[n]
-        rows = seen_by(own_shows, label["user_id"], label["asked_at"], label["asked_at"])
+        label = aside.labels[n]
+        rows = seen_by(aside, label["user_id"], label["asked_at"], label["asked_at"])
         assert batch.lengths[n] == len(rows)
-    left = [path for path in own_shows.settings.training_folder.rglob(".*") if path.is_dir()]
+    left = [path for path in aside.settings.training_folder.rglob(".*") if path.is_dir()]
     assert [path for path in left if path.parent.name in {"parts", "versions"}] == []
 
 

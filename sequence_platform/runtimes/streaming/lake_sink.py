@@ -16,6 +16,7 @@ from sequence_platform.engine.enrich import Enriched, enrich_by
 from sequence_platform.engine.raw import received_rows
 from sequence_platform.errors import ConflictError
 from sequence_platform.plan.plan import EnrichmentPlan, EventPlan, Window
+from sequence_platform.plan.retention import first_kept
 from sequence_platform.plan.tables import enriched_table, enrichment_table, raw_table
 from sequence_platform.ports import (
     Append,
@@ -274,10 +275,11 @@ class LakeStream:
 
 
 def possible_times(event: EventPlan, clock: Clock) -> Window:
-    """Return the event times that can be: from the first day built to tomorrow."""
-    first = Window.of_day(event.definition.start).start
-    tomorrow = clock.now().astimezone(UTC).date() + AHEAD
-    return Window(first, Window.of_day(tomorrow).end)
+    """Return the event times that can be: from the first day built and kept to tomorrow."""
+    now = clock.now()
+    first = max(event.definition.start, first_kept(event, now))
+    tomorrow = now.astimezone(UTC).date() + AHEAD
+    return Window(Window.of_day(first).start, Window.of_day(tomorrow).end)
 
 
 def _by_day(enriched: Enriched) -> dict[date, Enriched]:

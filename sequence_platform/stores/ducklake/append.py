@@ -14,6 +14,7 @@ import polars as pl
 from sequence_platform.engine.dead_letters import MESSAGE, STREAM_LETTERS
 from sequence_platform.errors import FencedError
 from sequence_platform.ports import (
+    EXPIRED,
     Append,
     Appended,
     DayAppend,
@@ -170,7 +171,9 @@ def _beaten_hash(session: Session, spec: TableSpec, day: DayAppend, beaten: pl.D
 
 def _grown(stored: Mapping[str, Any] | None, append: Append, day: DayAppend) -> dict[str, Any]:
     """Return a partition's ledger row after an append, but for rows that corrections beat."""
-    row = dict(stored) if stored is not None else _opened(append, day.day)
+    row = _opened(append, day.day)
+    if stored is not None:  # one that had expired begins anew, should it be kept again
+        row = row | {"version": stored["version"]} if stored["state"] == EXPIRED else dict(stored)
     filtered = Counter(json.loads(row["filtered"]))
     filtered.update(day.counts.filtered)
     marks = [at for at in (row["arrival_watermark"], day.arrival_watermark) if at is not None]

@@ -18,6 +18,7 @@ from sequence_platform.ports import (
     Append,
     Appended,
     Committed,
+    Expired,
     Maintenance,
     OffsetMove,
     PartitionCommit,
@@ -32,6 +33,7 @@ from sequence_platform.stores.ducklake.connection import LakeAddress, Resources
 from sequence_platform.stores.ducklake.corrections import stored_corrections
 from sequence_platform.stores.ducklake.maintenance import maintain
 from sequence_platform.stores.ducklake.platform_tables import corrections_of
+from sequence_platform.stores.ducklake.retention import expire_days
 from sequence_platform.stores.ducklake.scan import FileCache
 from sequence_platform.stores.ducklake.schema import ensure_tables
 from sequence_platform.stores.ducklake.session import Session
@@ -196,6 +198,10 @@ class DuckLakeLake:
     ) -> pl.DataFrame:
         """Return the rows of ``platform.partitions``."""
         return read.read_ledger(self._session, table, window)
+
+    def expire(self, spec: TableSpec, before: date) -> Expired:
+        """Remove the partitions of a daily table before a day, in one transaction."""
+        return expire_days(self._session, spec, before)
 
     def maintain(self, *, keep_snapshots: timedelta, orphans_older_than: timedelta) -> Maintenance:
         """Merge small files, drop deleted rows, expire old snapshots, delete orphaned files."""

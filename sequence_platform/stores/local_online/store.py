@@ -5,7 +5,6 @@ A reader takes manifest and tail in one LMDB transaction, so a switch is atomic 
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -21,15 +19,12 @@ import polars as pl
 
 from sequence_platform.engine.point import Candidates
 from sequence_platform.online_format.coverage import Coverage
-from sequence_platform.online_format.manifests import NOTHING, from_json, time_of, to_json, to_us
-from sequence_platform.online_format.offsets import fenced, forgotten, offset_frame, stored_offset
+from sequence_platform.online_format.offsets import offset_frame
 from sequence_platform.online_format.packed import Layout
 from sequence_platform.online_format.switching import (
-    Change,
     changed_days,
     confirming,
-    following,
-    kept_since,
+    expiring,
     merged_days,
     merging,
     publishing,
@@ -55,11 +50,12 @@ from sequence_platform.stores.local_online.environment import (
     open_environment,
 )
 from sequence_platform.stores.local_online.live import Live
+from sequence_platform.stores.local_online.manifests import Manifests
+from sequence_platform.stores.local_online.offsets import Offsets
 from sequence_platform.stores.local_online.segment import SegmentFile, write_segment
 from sequence_platform.stores.local_online.tail import (
     LayoutRegister,
     messages_of,
-    offset_key,
     read_messages,
     scan_messages,
     table_key,
@@ -84,6 +80,8 @@ class LocalOnlineStore:
     ) -> None:
         self._folder = folder
         self._environment = open_environment(folder / "tail", tail_mb << 20)
+        self._manifests = Manifests(self._environment)
+        self._offsets = Offsets(self._environment)
         self._verify = verify
         self._live: dict[tuple[str, int], Live] = {}
         self._files: dict[tuple[str, str], SegmentFile] = {}
@@ -107,13 +105,11 @@ class LocalOnlineStore:
 
     def live(self, transaction: Transaction, event: EventPlan, known_at: datetime | None) -> Live:
         """Return the segments that are live, or were at a time."""
-        number = self._number(transaction, event)
-        if known_at is not None:
-            number = self._number_at(transaction, event, number, known_at)
+        number = self._manifests.number(transaction, event, known_at)
         found = self._live.get((event.table, number))
         if found is not None and found.event is event:
             return found
-        manifest = self._manifest(transaction, event, number)
+        manifest = self._manifests.of(transaction, event, number)
         with self._lock:
             files = [self._file(event, segment) for segment in manifest.segments]
             live = Live(event, manifest, files)
@@ -137,6 +133,10 @@ class LocalOnlineStore:
             self._layouts[number] = Layout.from_json(text.decode(), event.schema)
         return self._layouts
 
+    def streamed_until(self, transaction: Transaction, event: EventPlan) -> datetime | None:
+        """Return before when all that the log took can be read."""
+        return self._offsets.until(transaction, event)
+
     # ---- appending
 
     def append(self, append: TailAppend) -> None:
@@ -144,16 +144,16 @@ class LocalOnlineStore:
         environment = self._environment
         with environment.write() as transaction:
             for move in append.moves:
-                self._fence(transaction, append.event, move)
+                self._offsets.ensure_at_start(transaction, append.event, move)
             register = LayoutRegister(environment, transaction)
             table = table_key(append.event)
-            flush = self._next_flush(transaction)
+            flush = self._offsets.next_flush(transaction)
             for entity, place, value in packed_rows(append, register.number, flush):
                 transaction.put(table + entity + place, value, db=environment.rows)
             for move in append.moves:
                 until = append.appended_until.get(move.at)
-                self._store_offset(transaction, append.event, move, append.received_at, until)
-            self._note_until(transaction, append.event)
+                self._offsets.store(transaction, append.event, move, append.received_at, until)
+            self._offsets.note_until(transaction, append.event)
         self._appends += 1
         if self._appends % 1000 == 0:
             environment.env.reader_check()  # a reader that was killed holds pages back
@@ -162,16 +162,13 @@ class LocalOnlineStore:
         """Note that partitions are quiet, not behind: ports.OnlineAppender."""
         with self._environment.write() as transaction:
             for move in moves:
-                stored = self._offset(transaction, event, move)
-                if stored is not None and stored["next"] == move.next:
-                    stored["until"] = max(stored["until"] or 0, to_us(until))
-                    self._put_offset(transaction, event, move, stored)
-            self._note_until(transaction, event)
+                self._offsets.hear(transaction, event, move, until)
+            self._offsets.note_until(transaction, event)
 
     def offsets(self, event: EventPlan) -> pl.DataFrame:
         """Return how far the log was read: ports.OnlineAppender."""
         with self._environment.read() as transaction:
-            return offset_frame(self._offsets(transaction, event))
+            return offset_frame(self._offsets.all(transaction, event))
 
     def reset_offsets(
         self, event: EventPlan, moves: Iterable[OffsetMove], committed_at: datetime
@@ -179,13 +176,7 @@ class LocalOnlineStore:
         """Store offsets as an operator decided: ports.OnlineAppender."""
         with self._environment.write() as transaction:
             for move in moves:
-                self._store_offset(transaction, event, move, committed_at, None)
-
-    def _next_flush(self, transaction: Transaction) -> int:
-        found = transaction.get(b"flush", db=self._environment.state)
-        number = 1 + (0 if found is None else int.from_bytes(found, "big"))
-        transaction.put(b"flush", number.to_bytes(8, "big"), db=self._environment.state)
-        return number
+                self._offsets.store(transaction, event, move, committed_at, None)
 
     # ---- publishing
 
@@ -194,23 +185,24 @@ class LocalOnlineStore:
         changed = changed_days(self.manifest(event), days)
         written = [self._write(event, changed)] if changed else []
         reason, change = publishing(days, changed, written)
-        return self._switch(event, at, reason, change)
+        return self._manifests.switch(event, at, reason, change)
 
     def confirm(
         self, event: EventPlan, unchanged: Mapping[date, str], reflected: Reflected, at: datetime
     ) -> Manifest:
         """Move on how far the log is in days that have not changed: ports.OnlinePublisher."""
-        return self._switch(event, at, "confirm", confirming(unchanged, reflected))
+        return self._manifests.switch(event, at, "confirm", confirming(unchanged, reflected))
 
     def manifest(self, event: EventPlan) -> Manifest:
         """Return the live manifest: ports.OnlinePublisher."""
         with self._environment.read() as transaction:
-            return self._manifest(transaction, event, self._number(transaction, event))
+            number = self._manifests.number(transaction, event)
+            return self._manifests.of(transaction, event, number)
 
     def manifests(self, event: EventPlan) -> list[Manifest]:
         """Return all manifests kept: ports.OnlinePublisher."""
         with self._environment.read() as transaction:
-            return list(self._manifests(transaction, event))
+            return list(self._manifests.all(transaction, event))
 
     def rollback(self, event: EventPlan, number: int, at: datetime) -> Manifest:
         """Make an earlier manifest live again: ports.OnlinePublisher."""
@@ -219,7 +211,11 @@ class LocalOnlineStore:
             segments = rolled_back(event.name, self.manifests(event), number)
             return replace(current, segments=segments)
 
-        return self._switch(event, at, f"rollback to {number}", change)
+        return self._manifests.switch(event, at, f"rollback to {number}", change)
+
+    def expire(self, event: EventPlan, before: date, at: datetime) -> Manifest:
+        """Let the days before one go: ports.OnlinePublisher."""
+        return self._manifests.switch(event, at, f"expire before {before}", expiring(before))
 
     def compact(self, event: EventPlan, at: datetime) -> Manifest:
         """Merge segments into longer ones: ports.OnlinePublisher."""
@@ -232,12 +228,14 @@ class LocalOnlineStore:
         written = write_segment(folder, rows, removals)
         days = merged_days(group)
         merged = Segment(name, days, len(days), written.rows, written.bytes, written.checksum)
-        return self._switch(event, at, f"merge {len(group)} segments", merging(group, merged))
+        return self._manifests.switch(
+            event, at, f"merge {len(group)} segments", merging(group, merged)
+        )
 
     def collect(self, event: EventPlan, *, keep: timedelta, at: datetime) -> int:
         """Drop what nobody can ask for any more: ports.OnlinePublisher."""
         with self._environment.write() as transaction:
-            kept = self._drop_manifests(transaction, event, at - keep)
+            kept = self._manifests.drop_before(transaction, event, at - keep)
         self._drop_segments(event, kept)
         return self._drop_covered(event, kept)
 
@@ -248,67 +246,6 @@ class LocalOnlineStore:
             rows = int(transaction.stat(environment.rows)["entries"])
         info, page = environment.env.info(), environment.env.stat()["psize"]
         return TailSize(rows, (int(info["last_pgno"]) + 1) * int(page))
-
-    # ---- manifests
-
-    def _number(self, transaction: Transaction, event: EventPlan) -> int:
-        found = transaction.get(table_key(event), db=self._environment.manifests)
-        return 0 if found is None else int.from_bytes(found, "big")
-
-    def _manifest(self, transaction: Transaction, event: EventPlan, number: int) -> Manifest:
-        if not number:
-            return NOTHING
-        text = transaction.get(_manifest_key(event, number), db=self._environment.manifests)
-        return from_json(bytes(text))
-
-    def _manifests(self, transaction: Transaction, event: EventPlan) -> Iterator[Manifest]:
-        prefix = table_key(event)
-        cursor = transaction.cursor(self._environment.manifests)
-        if cursor.set_range(prefix + bytes(8)):
-            for key, text in cursor.iternext():
-                if not key.startswith(prefix):
-                    return
-                yield from_json(text)
-
-    def _number_at(
-        self, transaction: Transaction, event: EventPlan, newest: int, at: datetime
-    ) -> int:
-        floor = transaction.get(b"floor" + table_key(event), db=self._environment.state)
-        if floor is not None and to_us(at) < int.from_bytes(floor, "big"):
-            raise forgotten(event, at, int.from_bytes(floor, "big"))
-        for number in range(newest, 0, -1):
-            text = transaction.get(_manifest_key(event, number), db=self._environment.manifests)
-            if text is None:
-                break
-            if json.loads(text)["activated_us"] <= to_us(at):
-                return number
-        return 0
-
-    def _switch(self, event: EventPlan, at: datetime, reason: str, change: Change) -> Manifest:
-        """Store a changed manifest as the live one; writers take turns, nothing is lost."""
-        with self._environment.write() as transaction:
-            number = self._number(transaction, event)
-            current = self._manifest(transaction, event, number)
-            new = following(current, change(current), at, reason)
-            if new is None:
-                return current
-            database = self._environment.manifests
-            transaction.put(_manifest_key(event, new.number), to_json(new), db=database)
-            transaction.put(table_key(event), new.number.to_bytes(8, "big"), db=database)
-        return new
-
-    def _drop_manifests(
-        self, transaction: Transaction, event: EventPlan, before: datetime
-    ) -> list[Manifest]:
-        """Drop manifests that were replaced before a time; return the others."""
-        all_ = list(self._manifests(transaction, event))
-        kept = kept_since(all_, before)
-        for each in all_[: len(all_) - len(kept)]:
-            transaction.delete(_manifest_key(event, each.number), db=self._environment.manifests)
-        if len(kept) < len(all_):
-            floor = to_us(kept[0].activated_at).to_bytes(8, "big")
-            transaction.put(b"floor" + table_key(event), floor, db=self._environment.state)
-        return kept
 
     # ---- segments
 
@@ -391,67 +328,6 @@ class LocalOnlineStore:
                         transaction.delete(key, db=self._environment.rows)
             dropped += len(keys)
 
-    # ---- offsets
-
-    def _fence(self, transaction: Transaction, event: EventPlan, move: OffsetMove) -> None:
-        stored = self._offset(transaction, event, move)
-        found = None if stored is None else stored["next"]
-        if found != move.start:
-            raise fenced(event, move, found)
-
-    def _offset(
-        self, transaction: Transaction, event: EventPlan, move: OffsetMove
-    ) -> dict[str, Any] | None:
-        text = transaction.get(offset_key(event, move), db=self._environment.offsets)
-        return None if text is None else json.loads(text)
-
-    def _offsets(self, transaction: Transaction, event: EventPlan) -> Iterator[dict[str, Any]]:
-        prefix = table_key(event)
-        cursor = transaction.cursor(self._environment.offsets)
-        if cursor.set_range(prefix):
-            for key, text in cursor.iternext():
-                if not key.startswith(prefix):
-                    return
-                yield json.loads(text)
-
-    def _store_offset(
-        self,
-        transaction: Transaction,
-        event: EventPlan,
-        move: OffsetMove,
-        committed_at: datetime,
-        until: datetime | None,
-    ) -> None:
-        before = self._offset(transaction, event, move)
-        known = None if before is None else before["until"]
-        stored = {
-            **stored_offset(move, committed_at),
-            "until": known if until is None else max(known or 0, to_us(until)),
-        }
-        self._put_offset(transaction, event, move, stored)
-
-    def _put_offset(
-        self,
-        transaction: Transaction,
-        event: EventPlan,
-        move: OffsetMove,
-        stored: Mapping[str, Any],
-    ) -> None:
-        text = json.dumps(stored).encode()
-        transaction.put(offset_key(event, move), text, db=self._environment.offsets)
-
-    def streamed_until(self, transaction: Transaction, event: EventPlan) -> datetime | None:
-        """Return before when all that the log took can be read."""
-        found = transaction.get(b"until" + table_key(event), db=self._environment.state)
-        return None if found is None else time_of(int.from_bytes(found, "big"))
-
-    def _note_until(self, transaction: Transaction, event: EventPlan) -> None:
-        """Store before when all that the log took can be read: readers ask at every request."""
-        known = [each["until"] for each in self._offsets(transaction, event)]
-        if known and None not in known:
-            until = min(known).to_bytes(8, "big")
-            transaction.put(b"until" + table_key(event), until, db=self._environment.state)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _View:
@@ -486,7 +362,3 @@ class _View:
             streamed_until=self.store.streamed_until(self.transaction, event),
             activated_at=live.manifest.activated_at if live.manifest.number else None,
         )
-
-
-def _manifest_key(event: EventPlan, number: int) -> bytes:
-    return table_key(event) + number.to_bytes(8, "big")

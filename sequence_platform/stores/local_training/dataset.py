@@ -8,7 +8,6 @@ renamed when complete, so a data set is there whole or not at all.
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +28,10 @@ from sequence_platform.errors import StoreError, listed
 from sequence_platform.ports.training import DatasetInfo, Rules
 from sequence_platform.stores.local_training.arrow_table import read_table, write_table
 from sequence_platform.stores.local_training.column_file import checksum
+from sequence_platform.stores.local_training.descriptions import (
+    read_description,
+    write_description,
+)
 from sequence_platform.stores.local_training.part import sync
 
 DESCRIPTION, DERIVED = "dataset.json", "derived.arrow"
@@ -113,8 +116,7 @@ class DatasetFiles:
         write_table(self._folder / DERIVED, pl.DataFrame(schema=types))
         checksums = {path.name: checksum(path) for path in sorted(self._folder.iterdir())}
         complete = replace(info, checksums=checksums)
-        text = json.dumps(_to_json(complete), indent=1)
-        (self._folder / DESCRIPTION).write_text(text, encoding="utf-8")
+        write_description(self._folder / DESCRIPTION, _to_json(complete))
         final = self._folder.parent / info.id
         if (final / DESCRIPTION).exists():
             held = read_dataset(final)
@@ -148,7 +150,7 @@ def read_dataset(folder: Path) -> DatasetInfo:
         StoreError: it is gone or damaged.
     """
     try:
-        read = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        read = read_description(folder / DESCRIPTION)
         types = read_table(folder / DERIVED).schema
         return DatasetInfo(
             **{name: read[name] for name in _PLAIN},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -21,6 +20,10 @@ from sequence_platform.stores.local_training.column_file import (
     ColumnWriter,
     checksum,
     damaged,
+)
+from sequence_platform.stores.local_training.descriptions import (
+    read_description,
+    write_description,
 )
 from sequence_platform.stores.local_training.stored_column import (
     StoredReader,
@@ -64,7 +67,7 @@ def write_part(
         "files": files,
         "checksums": {name: checksum(folder / name) for name in names},
     }
-    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+    write_description(folder / DESCRIPTION, described)
     return PartInfo(folder.name, dict(digests), writer.rows, folder_bytes(folder))
 
 
@@ -142,7 +145,7 @@ class Part:
     def __init__(self, folder: Path, lineage: Lineage, *, is_verified: bool) -> None:
         self._folder, self._lineage, self._is_verified = folder, lineage, is_verified
         try:
-            described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            described = read_description(folder / DESCRIPTION)
             self._files: Mapping[str, Mapping[str, str]] = described["files"]
             self._checksums: Mapping[str, str] = described["checksums"]
         except (OSError, ValueError, KeyError) as error:

@@ -7,7 +7,6 @@ its folder has its name. Builds of one sequence wait for each other.
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,10 @@ from sequence_platform.plan.fingerprint import fingerprint
 from sequence_platform.ports.training import Lineage, PartInfo, VersionInfo
 from sequence_platform.stores.local_training.arrow_table import read_table, write_table
 from sequence_platform.stores.local_training.column_file import checksum, damaged
+from sequence_platform.stores.local_training.descriptions import (
+    read_description,
+    write_description,
+)
 from sequence_platform.stores.local_training.part import Part, folder_bytes, sync, write_part
 from sequence_platform.stores.local_training.version import (
     Version,
@@ -169,7 +172,7 @@ class LocalTrainingStore:
             write_copies(temporary, Version(info, temporary, opened))
         checksums = {path.name: checksum(path) for path in sorted(temporary.iterdir())}
         described = _to_json(info) | {"checksums": checksums}
-        (temporary / DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
+        write_description(temporary / DESCRIPTION, described)
         sync([*temporary.iterdir(), temporary])
         final = versions / id_
         if final.exists():  # of the same days, in other parts perhaps: the newest is as good
@@ -231,7 +234,7 @@ def _to_json(info: VersionInfo) -> dict[str, Any]:
 def _read_info(folder: Path, *, is_verified: bool = False) -> VersionInfo:
     """Return what a version says of itself; with its own files compared with their checksums."""
     try:
-        read = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        read = read_description(folder / DESCRIPTION)
         types = read_table(folder / SCHEMA).schema
         about = read["lineage"]
         lineage = Lineage(

@@ -25,6 +25,7 @@ from sequence_platform import EventType, Files, Sequence
 click = EventType(
     name="click", owner="team:feed", description="A click.", start=date(2026, 3, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC"), "pin": pl.Int64},
+    retention=timedelta(days=36500),
     event_id="id", event_time="at", entity="user_id", batch=Files("clicks/{day}.parquet"),
     where={"known": pl.col("pin") > 0})
 

@@ -18,17 +18,21 @@ from sequence_platform_tests.unit.cli.conftest import FIRST, Shell, shell_in
 CLOCK = FixedClock(datetime(2026, 4, 1, tzinfo=UTC))
 
 
+def build_in(shell: Shell) -> None:
+    settings = Settings(
+        home=shell.root / "home", definitions=shell.root / "definitions", source_root=shell.root
+    )
+    with open_platform(settings, clock=CLOCK) as platform:
+        event, sequence = platform.plan.events["click"], platform.plan.sequences["feed"]
+        build_events(platform.lake, platform.source_of("click"), event, FIRST, CLOCK)
+        build_sequence(platform.lake, sequence, FIRST, CLOCK)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """A lake that commands look at, for all tests that change nothing in it."""
     with shell_in(tmp_path_factory.mktemp("built")) as shell:
-        settings = Settings(
-            home=shell.root / "home", definitions=shell.root / "definitions", source_root=shell.root
-        )
-        with open_platform(settings, clock=CLOCK) as platform:
-            event, sequence = platform.plan.events["click"], platform.plan.sequences["feed"]
-            build_events(platform.lake, platform.source_of("click"), event, FIRST, CLOCK)
-            build_sequence(platform.lake, sequence, FIRST, CLOCK)
+        build_in(shell)
         yield shell
 
 
@@ -113,6 +117,23 @@ def test_maintain_says_what_it_did(built: Shell) -> None:
     done = built.run("maintain")
     assert done.exit_code == 0, done.output
     assert "snapshots expired" in done.output
+
+
+def test_maintain_removes_what_is_beyond_retention_and_backfill_does_not_bring_it_back(
+    shell: Shell,
+) -> None:
+    build_in(shell)
+    shell.define("days=36500", "days=60", folder="short")
+    done = shell.run("maintain", definitions="short")
+    assert done.exit_code == 0, done.output
+    assert "enriched.click: 1 days before 20" in done.output
+    assert " are beyond retention; removed 3 rows, 0 dead letters\n" in done.output
+    assert "sequences.feed: 1 days before 20" in done.output
+    day = ("--from", "2026-03-01", "--to", "2026-03-01")
+    again = shell.run("backfill", "feed", *day, definitions="short")
+    assert again.exit_code == 0, again.output
+    assert "2 partitions look back on days beyond retention and were left alone" in again.output
+    assert cells(shell.run("status", definitions="short").output)[1:] == []
 
 
 @pytest.mark.parametrize(

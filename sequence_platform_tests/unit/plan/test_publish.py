@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +18,7 @@ from sequence_platform.plan.manifest import (
     manifest_id,
 )
 from sequence_platform.plan.plan import Plan
-from sequence_platform.ports import Maintenance
+from sequence_platform.ports import Expired, Maintenance, TableSpec
 from sequence_platform.runtimes.publishing import publish
 from sequence_platform.stores.ducklake import DuckLakeLake
 from sequence_platform_tests.unit.plan.examples import click, compiled, save
@@ -99,6 +99,9 @@ class Overtaken:
     def __init__(self, lake: DuckLakeLake, neighbour: Callable[[], object]) -> None:
         self._lake = lake
         self._neighbours = [neighbour]
+
+    def expire(self, spec: TableSpec, before: date) -> Expired:
+        raise NotImplementedError
 
     def maintain(self, **_: object) -> Maintenance:
         raise NotImplementedError
