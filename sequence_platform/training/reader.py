@@ -154,7 +154,9 @@ class TrainingReader:
             if gathered.valid is not None:
                 valid[name] = gathered.valid
         lengths = np.diff(found.offsets)
-        batch = Batch(at, lengths, found.offsets, columns, valid, self._labels[at])
+        # A frame without columns has no rows to take.
+        labels = self._labels[at] if self._labels.width else self._labels
+        batch = Batch(at, lengths, found.offsets, columns, valid, labels)
         if self.layout == "jagged":
             return batch
         longest = int(lengths.max(initial=0)) if self._pad_to is None else self._pad_to

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_platform
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "notebooks" / "sequences.ipynb"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 DAYS = 4
 
 
@@ -47,8 +47,8 @@ def build_all(settings: Settings, days: list[date]) -> None:
                 build_sequence(lake, sequence, day, clock)
 
 
-def read_notebook() -> nbformat.NotebookNode:
-    notebook: nbformat.NotebookNode = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call] # the vendor's
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call] # the vendor's
     return notebook
 
 
@@ -58,8 +58,17 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.integration
-def test_the_notebook_runs_from_top_to_bottom(settings: Settings, tmp_path: Path) -> None:
-    notebook = read_notebook()
+@pytest.mark.parametrize(
+    ("name", "images", "words"),
+    [
+        ("sequences", 3, ("enriched.product_view", "null_entity", "dwell_known", "add_to_cart")),
+        ("training", 1, ("unknown_entity", "before_data", "weight from pointers", "next_batch")),
+    ],
+)
+def test_a_notebook_runs_from_top_to_bottom(
+    settings: Settings, tmp_path: Path, name: str, images: int, words: Sequence[str]
+) -> None:
+    notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     environment = {
         "SEQUENCE_PLATFORM_HOME": str(settings.home),
@@ -71,14 +80,13 @@ def test_the_notebook_runs_from_top_to_bottom(settings: Settings, tmp_path: Path
     }
     client.execute(env=os.environ | environment)
     shown = list(outputs(notebook))
-    assert sum("image/png" in data for data in shown) == 3
+    assert sum("image/png" in data for data in shown) == images
     texts = " ".join(data.get("text/plain", "") for data in shown)
-    for name in ("enriched.product_view", "null_entity", "dwell_known", "add_to_cart"):
-        assert name in texts
+    assert [word for word in words if word not in texts] == []
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
-    notebook = read_notebook()
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
+    cells = [cell for cell in read_notebook(path).cells if cell.cell_type == "code"]
     assert cells
     assert not any(cell.outputs or cell.execution_count for cell in cells)

@@ -217,6 +217,9 @@ def test_a_batch_is_arrow_that_shares_its_offsets(next_show: Dataset) -> None:
 def test_only_some_label_columns_are_read(next_show: Dataset) -> None:
     batch = next(iter(TrainingReader(next_show, ["show"], labels=["liked"])))
     assert batch.labels.columns == ["liked"]
+    batch = next(iter(TrainingReader(next_show, ["show"], labels=[])))
+    assert batch.labels.columns == []
+    assert batch.to_arrow().num_rows == len(batch) == 400
 
 
 @pytest.mark.parametrize(
