@@ -108,10 +108,17 @@ def positions_of(start: Ints, stop: Ints) -> tuple[Ints, Ints]:
     >>> [found.tolist() for found in positions_of(np.array([4, 0, 7]), np.array([6, 0, 8]))]
     [[4, 5, 7], [0, 0, 2]]
     """
-    lengths = stop - start
-    runs = np.repeat(np.arange(len(start)), lengths)
-    before = np.cumsum(lengths) - lengths
-    return np.arange(len(runs)) + (start - before)[runs], runs
+    held = np.flatnonzero(stop > start)
+    lengths = (stop - start)[held]
+    # One step each, but for the first of a range: sums are several times as fast as repeats.
+    steps, ranges = np.ones((2, int(lengths.sum())), dtype=np.int64)
+    ranges[:] = 0
+    if len(held):
+        first = np.cumsum(lengths) - lengths
+        steps[first] = np.diff(start[held], prepend=0)
+        steps[first[1:]] -= lengths[:-1] - 1
+        ranges[first] = np.diff(held, prepend=0)
+    return np.cumsum(steps), np.cumsum(ranges)
 
 
 def point_in_time(

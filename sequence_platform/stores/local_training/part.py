@@ -18,6 +18,7 @@ from sequence_platform.stores.local_training.arrow_table import read_table, writ
 from sequence_platform.stores.local_training.column_file import (
     ColumnFile,
     ColumnWriter,
+    Ranges,
     checksum,
     damaged,
 )
@@ -171,18 +172,19 @@ class Part:
             self._opened[name] = ColumnFile(self._folder / file)
         return self._opened[name]
 
-    def gather(self, name: str, starts: Ints, lengths: Ints) -> Gathered:
+    def gather(self, name: str, ranges: Ranges) -> Gathered:
         """Return a column of ranges of rows: ``TrainingVersion.gather``."""
         match name:
             case "arrival_time" if self.is_on_time:
-                return Gathered(self.own("event_time").gather(starts, lengths))
+                return Gathered(self.own("event_time").gather(ranges))
             case "event_type" if len(self._lineage.types) == 1:
-                return Gathered(np.zeros(int(lengths.sum()), dtype=np.uint8))
+                return Gathered(np.zeros(ranges.total, dtype=np.uint8))
             case "event_time" | "arrival_time" | "event_type":
-                return Gathered(self.own(name).gather(starts, lengths))
+                return Gathered(self.own(name).gather(ranges))
             case "copy":
-                until = self.own("key_sum").gather(starts + 1, lengths)
-                return Gathered((until - self.own("key_sum").gather(starts, lengths)).view("<i8"))
+                sums = self.own("key_sum")
+                until = sums.gather(Ranges(ranges.starts + 1, ranges.lengths))
+                return Gathered((until - sums.gather(ranges)).view("<i8"))
             case _:
                 pass
         if name not in self._readers:
@@ -190,7 +192,7 @@ class Part:
             for file in files.values():
                 self._verify(file)
             self._readers[name] = reader_for(self._folder, files, self._lineage.columns[name])
-        return self._readers[name].gather(starts, lengths)
+        return self._readers[name].gather(ranges)
 
     def _verify(self, name: str) -> None:
         if not self._is_verified:

@@ -10,10 +10,14 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from sequence_platform.engine.columns import OLDEST, Ints, arrow_type, filled, fixed_width
-from sequence_platform.engine.point_in_time import positions_of
+from sequence_platform.engine.columns import OLDEST, arrow_type, filled, fixed_width
 from sequence_platform.ports.training import Gathered
-from sequence_platform.stores.local_training.column_file import ColumnFile, ColumnWriter, damaged
+from sequence_platform.stores.local_training.column_file import (
+    ColumnFile,
+    ColumnWriter,
+    Ranges,
+    damaged,
+)
 from sequence_platform.stores.local_training.vocabulary import Vocabulary, is_text
 
 
@@ -54,7 +58,7 @@ def reader_for(folder: Path, files: Mapping[str, str], dtype: pl.DataType) -> St
 class StoredReader(Protocol):
     """Reads ranges of rows of a column."""
 
-    def gather(self, starts: Ints, lengths: Ints) -> Gathered:
+    def gather(self, ranges: Ranges) -> Gathered:
         """Return the values of ranges, one range after the other."""
         ...
 
@@ -119,9 +123,9 @@ class _FixedReader:
     ) -> None:
         self._values, self._valid, self._declared = values, valid, declared
 
-    def gather(self, starts: Ints, lengths: Ints) -> Gathered:
-        values = self._values.gather(starts, lengths)
-        valid = None if self._valid is None else self._valid.gather(starts, lengths)
+    def gather(self, ranges: Ranges) -> Gathered:
+        values = self._values.gather(ranges)
+        valid = None if self._valid is None else self._valid.gather(ranges)
         return Gathered(values.astype(self._declared, copy=False), valid)
 
 
@@ -132,9 +136,8 @@ class _ArrowReader:
         except (OSError, pa.ArrowInvalid) as error:
             raise damaged(path, str(error), "a column as it was written") from error
 
-    def gather(self, starts: Ints, lengths: Ints) -> Gathered:
-        at, _ = positions_of(starts, starts + lengths)
-        taken = self._values.take(pa.array(at))
+    def gather(self, ranges: Ranges) -> Gathered:
+        taken = self._values.take(pa.array(ranges.rows))
         return Gathered(
             pa.concat_arrays(taken.chunks) if taken.num_chunks else pa.nulls(0, taken.type)
         )

@@ -18,7 +18,7 @@ from sequence_platform.stores.local_training.arrow_table import read_table, writ
 from sequence_platform.stores.local_training.column_file import (
     ColumnFile,
     ColumnWriter,
-    join_ranges,
+    Ranges,
 )
 from sequence_platform.stores.local_training.part import Part
 from sequence_platform.stores.local_training.vocabulary import Vocabulary
@@ -85,7 +85,7 @@ class Version:
         numbers = range(len(parts))
         self._first = [ColumnFile(folder / f"first_{at:03}.npy") for at in numbers]
         self._until = [ColumnFile(folder / f"until_{at:03}.npy") for at in numbers]
-        self._ranges: tuple[tuple[Ints, Ints, Ints], list[tuple[Ints, Ints]]] | None = None
+        self._ranges: tuple[tuple[Ints, Ints, Ints], list[Ranges]] | None = None
 
     @property
     def info(self) -> VersionInfo:
@@ -133,12 +133,10 @@ class Version:
     def latest_arrival(self, slots: Ints, start: Ints, stop: Ints) -> Ints:
         """Return a time by which all events of each range had arrived, perhaps a later one."""
         latest = np.full(len(slots), np.iinfo(np.int64).min)
-        for part, (first, lengths) in zip(
-            self._parts, self._split(slots, start, stop), strict=True
-        ):
-            held = np.flatnonzero(lengths)
+        for part, ranges in zip(self._parts, self._split(slots, start, stop), strict=True):
+            held = np.flatnonzero(ranges.lengths)
             name = "event_time" if part.is_on_time else "arrived_by"
-            arrived = part.own(name).at(first[held] + lengths[held] - 1)
+            arrived = part.own(name).at((ranges.starts + ranges.lengths - 1)[held])
             latest[held] = np.maximum(latest[held], arrived)
         return latest
 
@@ -154,21 +152,18 @@ class Version:
     def sums(self, slots: Ints, start: Ints, stop: Ints) -> Sums:
         """Return the sum, modulo 2**64, of the hashes of the keys of the events of each range."""
         total: Sums = np.zeros(len(slots), dtype=np.uint64)
-        for part, (first, lengths) in zip(
-            self._parts, self._split(slots, start, stop), strict=True
-        ):
-            sums, held = part.own("key_sum"), np.flatnonzero(lengths)
-            total[held] += sums.at((first + lengths)[held]) - sums.at(first[held])
+        for part, ranges in zip(self._parts, self._split(slots, start, stop), strict=True):
+            sums, held = part.own("key_sum"), np.flatnonzero(ranges.lengths)
+            until = sums.at((ranges.starts + ranges.lengths)[held])
+            total[held] += until - sums.at(ranges.starts[held])
         return total
 
     def gather(self, name: str, slots: Ints, start: Ints, stop: Ints) -> Gathered:
         """Return a column of ranges, one range after the other."""
         ranges = self._split(slots, start, stop)
-        held = [at for at, (_, lengths) in enumerate(ranges) if lengths.any()]
-        found = [self._parts[at].gather(name, *ranges[at]) for at in held or range(1)]
-        if len(found) == 1:
-            return found[0]
-        return _interleaved(found, [ranges[at][1] for at in held])
+        held = [at for at, each in enumerate(ranges) if each.total] or [0]
+        found = [self._parts[at].gather(name, ranges[at]) for at in held]
+        return found[0] if len(found) == 1 else _interleaved(found, [ranges[at] for at in held])
 
     def vocabulary(self, name: str) -> pl.Series:
         """Return the texts of a column, by code less 1."""
@@ -184,7 +179,7 @@ class Version:
         before = self._until[at - 1].at(slots).astype(np.int64) if at else 0
         return first, first + until - before
 
-    def _split(self, slots: Ints, start: Ints, stop: Ints) -> list[tuple[Ints, Ints]]:
+    def _split(self, slots: Ints, start: Ints, stop: Ints) -> list[Ranges]:
         """Return by part the first row of each range, and how many rows.
 
         The last answer is kept, since a reader asks for many columns of the same ranges.
@@ -200,27 +195,28 @@ class Version:
             after = until.at(known).astype(np.int64)
             begin, end = np.clip(start, before, after), np.clip(stop, before, after)
             lengths = np.where(slots == UNKNOWN, 0, end - begin)
-            ranges.append((first.at(known).astype(np.int64) + begin - before, lengths))
+            ranges.append(Ranges(first.at(known).astype(np.int64) + begin - before, lengths))
             before = after
         self._ranges = (asked, ranges)
         return ranges
 
 
-def _interleaved(found: Sequence[Gathered], lengths: Sequence[Ints]) -> Gathered:
+def _interleaved(found: Sequence[Gathered], ranges: Sequence[Ranges]) -> Gathered:
     """Return what parts gave of the same ranges as one: each range's oldest part first."""
-    bases = np.cumsum([0, *(int(each.sum()) for each in lengths[:-1])])
-    starts = [base + np.cumsum(each) - each for base, each in zip(bases, lengths, strict=True)]
-    order = np.stack(starts, axis=1).ravel(), np.stack(lengths, axis=1).ravel()
+    bases = np.cumsum([0, *(each.total for each in ranges[:-1])])
+    pieces = [each.lengths for each in ranges]
+    starts = [base + np.cumsum(each) - each for base, each in zip(bases, pieces, strict=True)]
+    order = Ranges(np.stack(starts, axis=1).ravel(), np.stack(pieces, axis=1).ravel())
     if isinstance(found[0].values, pa.Array):
-        at, _ = positions_of(order[0], order[0] + order[1])
-        return Gathered(pa.concat_arrays([each.values for each in found]).take(pa.array(at)))
-    values = join_ranges(np.concatenate([each.values for each in found]), *order)
+        joined = pa.concat_arrays([each.values for each in found])
+        return Gathered(joined.take(pa.array(order.rows)))
+    values = order.join(np.concatenate([each.values for each in found]))
     if all(each.valid is None for each in found):
         return Gathered(values)
     valid = [
         np.ones(len(each.values), np.bool_) if each.valid is None else each.valid for each in found
     ]
-    return Gathered(values, join_ranges(np.concatenate(valid), *order))
+    return Gathered(values, order.join(np.concatenate(valid)))
 
 
 def _packed(slots: Ints, ordinals: Ints) -> Ints:
