@@ -73,8 +73,13 @@ class Platform:
         log = event.definition.log
         return message_decoder(self.settings, log.format if log else "json").decode
 
-    def build_training_set(self, training: TrainingPlan, tell: Told | None = None) -> Exported:
-        """Make the data set of a training set from what the lake and its labels hold now."""
+    def build_training_set(
+        self, training: TrainingPlan, tell: Told | None = None, *, anew: bool = False
+    ) -> Exported:
+        """Make the data set of a training set from what the lake and its labels hold now.
+
+        ``anew``: the training store is not trusted, and written whole.
+        """
         return export(
             self.lake,
             *open_training(self.settings),
@@ -83,6 +88,7 @@ class Platform:
             self.clock,
             plan_fingerprint=self.plan.fingerprint,
             tell=tell,
+            anew=anew,
         )
 
     def history_of(self, name: str) -> BatchSource | None:

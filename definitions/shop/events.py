@@ -10,6 +10,9 @@ from definitions.shop.enrichments import product_attributes, product_now, produc
 from sequence_platform import EventType, Files, Log
 from sequence_platform.demo import FIRST_DAY
 
+TEN_YEARS = timedelta(days=3650)
+"""The days of the shop stand still while the calendar goes on: they must not expire."""
+
 NEXT_DAY = timedelta(days=1)
 """A row is filed under the day on which it arrived: late and repeated rows lie a day further on."""
 
@@ -43,6 +46,7 @@ product_view = EventType(
     },
     enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
+    retention=TEN_YEARS,
     allowed_lateness=timedelta(days=1),
 )
 
@@ -66,6 +70,7 @@ add_to_cart = EventType(
     where={"has_quantity": pl.col("quantity") > 0},
     enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
+    retention=TEN_YEARS,
     allowed_lateness=timedelta(days=1),
 )
 
@@ -96,6 +101,7 @@ purchase = EventType(
     columns={"amount": (pl.col("quantity") * pl.col("unit_price")).round(2)},
     enrich=[product_attributes, product_vectors, product_now],
     start=FIRST_DAY,
+    retention=TEN_YEARS,
     allowed_lateness=timedelta(days=6),  # orders are corrected and cancelled for days
 )
 
@@ -129,5 +135,6 @@ search = EventType(
         "found_nothing": pl.col("results") == 0,
     },
     start=FIRST_DAY,
+    retention=TEN_YEARS,
     allowed_lateness=timedelta(days=1),
 )

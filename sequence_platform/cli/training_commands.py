@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -35,20 +36,25 @@ def training() -> None:
 
 @training.command("build")
 @click.argument("names", nargs=-1, metavar="[TRAINING_SET]...")
+@click.option("--anew", is_flag=True, help="Write the training store anew; it may be damaged.")
 @click.pass_obj
-def build_(settings: Settings, names: tuple[str, ...]) -> None:
+def build_(settings: Settings, names: tuple[str, ...], *, anew: bool) -> None:
     """Bring training stores up to the lake, and make the data sets of all training sets."""
     console = open_console()
     with open_platform(settings) as platform:
         for item in _chosen(platform.plan, names):
-            run_build(console, platform, item)
+            run_build(console, platform, item, anew=anew)
 
 
-def run_build(console: Console, platform: Platform, item: TrainingPlan) -> DatasetInfo:
+def run_build(
+    console: Console, platform: Platform, item: TrainingPlan, *, anew: bool = False
+) -> DatasetInfo:
     """Make a data set, with a progress bar, and say what it holds."""
     with counting(console, item.name) as progress:
         made = platform.build_training_set(
-            item, tell=lambda what, done, total: progress(done, total or done, what)
+            item,
+            tell=lambda what, done, total: progress(done, total or done, what),
+            anew=anew,
         )
     state = "" if made.changed else ", as it was"
     info = made.dataset
@@ -83,6 +89,8 @@ def list_(settings: Settings) -> None:
                 f"{size / 1e6:,.1f}",
                 info.id,
             )
+        for error in datasets.damaged(name):
+            table.add_row(name, "damaged", "", error.found, "", Path(error.where).name)
     console = open_console()
     console.print(table if table.rows else "no data set yet: sequence-platform training build")
 

@@ -175,12 +175,37 @@ def dedupe_columns(sequence: SequencePlan) -> list[str]:
 
 def dedupe_keys(values: pl.DataFrame) -> Ints:
     """Return a number per row, equal where all columns are; NO_KEY where one is null."""
-    codes = [series.rank("dense").cast(pl.Int64) for series in values]
-    keys = codes[0]
-    for code in codes[1:]:
-        # Ranked again each time, so that many columns cannot overflow the product; null stays null.
-        keys = (keys * (code.len() + 1) + code).rank("dense").cast(pl.Int64)
+    keys, size = _numbered(values.to_series(0))
+    for series in values.iter_columns():
+        if series.name == values.columns[0]:
+            continue
+        codes, more = _numbered(series)
+        if size * more > MOST_KEYS:  # so many columns, or so far apart, that the product overflows
+            (keys, size), (codes, more) = _ranked(keys), _ranked(codes)
+        keys, size = keys * more + codes, size * more
     return keys.fill_null(NO_KEY).to_numpy()
+
+
+MOST_KEYS = 2**62
+
+
+def _numbered(values: pl.Series) -> tuple[pl.Series, int]:
+    """Return numbers from 0 that are equal where values are, and how many there may be."""
+    if not (values.dtype.is_integer() or isinstance(values.dtype, pl.Boolean)):
+        return _ranked(values)
+    whole = values.cast(pl.Int64, strict=False) if values.dtype != pl.UInt64 else values
+    low, high = whole.min(), whole.max()
+    if not (isinstance(low, int) and isinstance(high, int)):
+        return values.cast(pl.Int64), 1
+    if high - low >= MOST_KEYS or high >= MOST_KEYS:
+        return _ranked(values)
+    return whole.cast(pl.Int64) - low, high - low + 1
+
+
+def _ranked(values: pl.Series) -> tuple[pl.Series, int]:
+    ranks = values.rank("dense").cast(pl.Int64) - 1
+    highest = ranks.max()
+    return ranks, highest + 1 if isinstance(highest, int) else 1
 
 
 def gather(

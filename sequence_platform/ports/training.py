@@ -230,7 +230,7 @@ class TrainingStore(Protocol):
         ...
 
     def versions(self, sequence: str) -> Sequence[VersionInfo]:
-        """Return all versions of a sequence, oldest first."""
+        """Return the versions of a sequence, oldest first; damaged ones are not there."""
         ...
 
     def newest(self, lineage: Lineage) -> VersionInfo | None:
@@ -348,7 +348,7 @@ class Datasets(Protocol):
         ...
 
     def all(self, name: str) -> Sequence[DatasetInfo]:
-        """Return the data sets of a training set, oldest first."""
+        """Return the data sets of a training set, oldest first, without damaged ones."""
         ...
 
     def sample(self, info: DatasetInfo, size: int, seed: int) -> pl.DataFrame:

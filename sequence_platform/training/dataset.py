@@ -61,6 +61,8 @@ class Dataset:
         home = (settings or Settings()).training_folder
         datasets = LocalDatasets(home / "datasets")
         held = datasets.all(str(dataset)) if isinstance(dataset, str) and "/" not in dataset else []
+        for error in datasets.damaged(str(dataset)) if held else ():
+            raise error  # it may be the newest, and an older one is not what was asked for
         if not held:
             raise StoreError(
                 f"there is no data set '{dataset}'",

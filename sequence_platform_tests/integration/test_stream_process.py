@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 SECONDS = 120.0
 DEFINITIONS = """
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -31,7 +31,8 @@ from sequence_platform import EventType, Log
 click = EventType(
     name="click", owner="team:feed", description="A click.", start=date(2026, 3, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC")},
-    event_id="id", event_time="at", entity="user_id", log=Log("clicks"))
+    event_id="id", event_time="at", entity="user_id", log=Log("clicks"),
+    retention=timedelta(days=36500))
 """
 
 

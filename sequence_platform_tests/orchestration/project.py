@@ -6,6 +6,7 @@ On every day each of USERS users clicks twice (09:00 and 10:00) and saves once (
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -96,8 +97,23 @@ def make_project(root: Path, days: int, start: date = START) -> Project:
     pl.DataFrame({"pin_id": [1, 2], "topic": ["cats", "boats"]}).write_parquet(
         root / "pins.parquet"
     )
-    settings = Settings(home=root / "home", definitions=root / "definitions", source_root=root)
-    project = Project(root, settings)
+    project = _in(root)
     for n in range(days):
         project.write_day(start + n * DAY)
     return project
+
+
+def copy_project(project: Project, root: Path) -> Project:
+    """Copy a project with all that was built of it; nothing must have it open."""
+    shutil.copytree(project.root, root)
+    return _in(root)
+
+
+def _in(root: Path) -> Project:
+    settings = Settings(
+        home=root / "home",
+        definitions=root / "definitions",
+        source_root=root,
+        threads=1,  # of few rows a second one only costs
+    )
+    return Project(root, settings)

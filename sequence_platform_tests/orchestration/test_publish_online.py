@@ -15,10 +15,10 @@ from sequence_platform.orchestration.keys import online_key, range_tags
 from sequence_platform.runtimes.serving import Query, SequenceReader, default_columns
 from sequence_platform.settings import Settings
 from sequence_platform.wiring import open_online, open_platform
+from sequence_platform_tests.orchestration.conftest import DAYS
 from sequence_platform_tests.orchestration.project import DAY, START, USERS, Project
 
 CLICK, SAVE = online_key("click"), online_key("save")
-DAYS = 4
 
 
 def run(
@@ -48,16 +48,15 @@ def requests(
 
 
 def test_published_days_answer_as_the_lake_does(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    run(project.settings, instance, None)
-    run(project.settings, instance, [CLICK, SAVE])
+    run(built.settings, instance, [CLICK, SAVE])
     as_of = datetime(2026, 1, 1, tzinfo=UTC) + DAYS * timedelta(days=1)
-    offline = read_sequences("feed", as_of, settings=project.settings)
+    offline = read_sequences("feed", as_of, settings=built.settings)
     assert offline.height == USERS
-    plan = load_plan(project.settings.definitions)
+    plan = load_plan(built.settings.definitions)
     columns = default_columns(plan.sequences["feed"])
-    with open_online(project.settings) as store:
+    with open_online(built.settings) as store:
         reader = SequenceReader(plan, store, FixedClock(as_of))
         for row in offline.iter_rows(named=True):
             answer = reader.read("feed", row["entity"], Query(as_of=as_of, columns=columns))
@@ -66,10 +65,9 @@ def test_published_days_answer_as_the_lake_does(
 
 
 def test_each_day_is_a_materialization_with_its_rows(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    run(project.settings, instance, None)
-    run(project.settings, instance, [CLICK, SAVE])
+    run(built.settings, instance, [CLICK, SAVE])
     days = [(START + n * DAY).isoformat() for n in range(DAYS)]
     assert sorted(instance.get_materialized_partitions(CLICK)) == days
     records = dg.AssetRecordsFilter(asset_key=CLICK, asset_partitions=[days[1]])
@@ -80,44 +78,41 @@ def test_each_day_is_a_materialization_with_its_rows(
 
 
 def test_the_sensor_asks_once_for_days_that_stood_still(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    run(project.settings, instance, None)
-    first, cursor = requests(project, instance, None)
+    first, cursor = requests(built, instance, None)
     assert first == ()
-    second, cursor = requests(project, instance, cursor)
+    second, cursor = requests(built, instance, cursor)
     assert {request.asset_selection[0] for request in second if request.asset_selection} == {
         CLICK,
         SAVE,
     }
-    run(project.settings, instance, [CLICK, SAVE])
-    third, _ = requests(project, instance, cursor)
+    run(built.settings, instance, [CLICK, SAVE])
+    third, _ = requests(built, instance, cursor)
     assert third == ()
 
 
 def test_a_day_that_changed_is_published_alone(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    run(project.settings, instance, None)
-    run(project.settings, instance, [CLICK, SAVE])
-    project.write_day(date(2026, 1, 2), dwell=5)
-    run(project.settings, instance, None)
-    _, cursor = requests(project, instance, None)
-    asked, _ = requests(project, instance, cursor)
+    run(built.settings, instance, [CLICK, SAVE])
+    built.write_day(date(2026, 1, 2), dwell=5)
+    run(built.settings, instance, None)
+    _, cursor = requests(built, instance, None)
+    asked, _ = requests(built, instance, cursor)
     ranges = {request.tags["dagster/asset_partition_range_start"] for request in asked}
     assert ranges == {"2026-01-02"}
-    with open_online(project.settings) as store:
-        click = load_plan(project.settings.definitions).events["click"]
+    with open_online(built.settings) as store:
+        click = load_plan(built.settings.definitions).events["click"]
         before = {segment.name for segment in store.manifest(click).segments}
-    run(project.settings, instance, [CLICK, SAVE])
-    with open_online(project.settings) as store:
+    run(built.settings, instance, [CLICK, SAVE])
+    with open_online(built.settings) as store:
         after = {segment.name for segment in store.manifest(click).segments}
     assert len(before - after) == len(after - before) == 1
 
 
-def test_the_upkeep_tells_what_it_did(project: Project, instance: dg.DagsterInstance) -> None:
-    run(project.settings, instance, None)
-    definitions = build_definitions(project.settings)
+def test_the_upkeep_tells_what_it_did(built: Project, instance: dg.DagsterInstance) -> None:
+    definitions = build_definitions(built.settings)
     result = definitions.resolve_job_def("maintain_online").execute_in_process(instance=instance)
     (output,) = [e for e in result.all_events if e.is_successful_output]
     assert set(output.step_output_data.metadata) == {"rows", "bytes_of_tail"}

@@ -10,7 +10,7 @@ import dagster as dg
 from sequence_platform.orchestration.definitions import build_definitions
 from sequence_platform.orchestration.keys import range_tags
 from sequence_platform.wiring import open_platform
-from sequence_platform_tests.orchestration.project import DAY, START, Project
+from sequence_platform_tests.orchestration.project import Project
 
 FEED = dg.AssetKey(["sequences", "feed"])
 CLICK = dg.AssetKey(["enriched", "click"])
@@ -38,11 +38,10 @@ class Ticker:
         self.cursor = evaluated.cursor
         return evaluated.run_requests or ()
 
-    def build(self, key: dg.AssetKey | None, start: date, end: date) -> None:
+    def build(self, key: dg.AssetKey, start: date, end: date) -> None:
         job = self.definitions.resolve_job_def("build_feed")
-        keys = None if key is None else [key]
         tags = range_tags(start, end)
-        result = job.execute_in_process(instance=self.instance, asset_selection=keys, tags=tags)
+        result = job.execute_in_process(instance=self.instance, asset_selection=[key], tags=tags)
         assert result.success
 
 
@@ -54,26 +53,24 @@ def days_of(request: dg.RunRequest) -> tuple[str, str]:
 
 
 def with_a_correction(project: Project, instance: dg.DagsterInstance) -> Ticker:
-    """Five days built, and then a day of clicks again with other rows."""
+    """Of days that are built, one of clicks is built again with other rows."""
     ticker = Ticker(project, instance)
-    ticker.build(None, START, START + 5 * DAY)
     project.write_day(date(2026, 1, 2), dwell=5)
     ticker.build(CLICK, date(2026, 1, 2), date(2026, 1, 3))
     return ticker
 
 
 def test_nothing_is_asked_for_when_nothing_changed(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = Ticker(project, instance)
-    ticker.build(None, START, START + 5 * DAY)
+    ticker = Ticker(built, instance)
     assert [ticker.tick(), ticker.tick(), ticker.tick()] == [(), (), ()]
 
 
 def test_a_changed_day_asks_for_all_days_that_look_back_on_it(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = with_a_correction(project, instance)
+    ticker = with_a_correction(built, instance)
     ticker.tick()
     (request,) = ticker.tick()
     assert days_of(request) == ("2026-01-02", "2026-01-04")  # max_age is three days
@@ -81,11 +78,11 @@ def test_a_changed_day_asks_for_all_days_that_look_back_on_it(
 
 
 def test_a_day_is_asked_for_only_when_its_change_stood_still(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = with_a_correction(project, instance)
+    ticker = with_a_correction(built, instance)
     assert not ticker.tick()
-    project.write_day(date(2026, 1, 3), dwell=6)
+    built.write_day(date(2026, 1, 3), dwell=6)
     ticker.build(CLICK, date(2026, 1, 3), date(2026, 1, 4))
     (request,) = ticker.tick()
     assert days_of(request) == ("2026-01-02", "2026-01-02")  # the others changed once more
@@ -94,13 +91,13 @@ def test_a_day_is_asked_for_only_when_its_change_stood_still(
 
 
 def test_the_same_change_keeps_its_run_key_and_another_gets_another(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = with_a_correction(project, instance)
+    ticker = with_a_correction(built, instance)
     ticker.tick()
     (first,), (again,) = ticker.tick(), ticker.tick()
     assert first.run_key == again.run_key
-    project.write_day(date(2026, 1, 2), dwell=7)
+    built.write_day(date(2026, 1, 2), dwell=7)
     ticker.build(CLICK, date(2026, 1, 2), date(2026, 1, 3))
     ticker.tick()
     (other,) = ticker.tick()
@@ -109,9 +106,9 @@ def test_the_same_change_keeps_its_run_key_and_another_gets_another(
 
 
 def test_nothing_is_asked_for_while_a_run_builds_the_sequence_or_its_events(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = with_a_correction(project, instance)
+    ticker = with_a_correction(built, instance)
     ticker.tick()
     job = ticker.definitions.resolve_job_def("build_feed")
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
@@ -122,9 +119,9 @@ def test_nothing_is_asked_for_while_a_run_builds_the_sequence_or_its_events(
 
 
 def test_what_was_asked_for_makes_the_sequence_current(
-    project: Project, instance: dg.DagsterInstance
+    built: Project, instance: dg.DagsterInstance
 ) -> None:
-    ticker = with_a_correction(project, instance)
+    ticker = with_a_correction(built, instance)
     ticker.tick()
     (request,) = ticker.tick()
     job = ticker.definitions.resolve_implicit_global_asset_job_def()

@@ -319,7 +319,7 @@ def test_tables_snapshots_and_counts_equal_the_oracle(data: st.DataObject) -> No
     history = data.draw(histories())
     with (
         TemporaryDirectory() as home,
-        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
+        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data", threads=1) as lake,
     ):
         write(history, Path(home))
         plan, placed = history.plan, Settings(home=Path(home), source_root=Path(home))

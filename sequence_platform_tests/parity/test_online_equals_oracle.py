@@ -186,7 +186,7 @@ class ServedRun(Run):
 def test_answers_converge_to_the_oracle_however_events_arrive(kind: str, case: Served) -> None:
     with (
         TemporaryDirectory() as home,
-        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
+        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data", threads=1) as lake,
         pytest.MonkeyPatch.context() as patch,
         ONLINE_STORES[kind]() as store,
     ):

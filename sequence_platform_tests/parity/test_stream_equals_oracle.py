@@ -335,7 +335,7 @@ def check_sequences(run: Run, days: Mapping[str, Mapping[date, oracle.Partition]
 def test_lake_converges_to_the_oracle_however_events_arrive(history: History) -> None:
     with (
         TemporaryDirectory() as home,
-        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data") as lake,
+        DuckLakeLake(f"{home}/catalog.sqlite", f"{home}/data", threads=1) as lake,
     ):
         run = Run(history, lake)
         run.do()

@@ -155,6 +155,11 @@ def test_a_damaged_file_is_named(aside: Shows, file: str, how: str) -> None:
     assert isinstance(error, StoreError)
     assert error.next_step
     assert "damaged" in error.what or "no data set" in error.what
+    # What the error says to do helps.
+    with open_platform(aside.settings) as platform:
+        platform.build_training_set(platform.plan.training["next_show"], anew=True)
+    assert list(TrainingReader(made.folder, COLUMNS))
+    assert Dataset.find("next_show", settings=aside.settings).info.id == made.info.id
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4])

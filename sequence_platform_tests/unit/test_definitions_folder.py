@@ -44,6 +44,7 @@ def test_generated_files_have_the_columns_that_the_shop_declares(
     report = generate_shop(tmp_path, days=1, end=FIRST_DAY, events=500, users=20, products=20)
     schemas = {name: event.raw_schema for name, event in plan.events.items()}
     schemas |= {name: enrichment.raw_schema for name, enrichment in plan.enrichments.items()}
+    schemas["recommendations"] = plan.training["next_product"].raw_schema
     for name in report.rows:
         file = next((tmp_path / name).rglob("*.parquet"))
         assert pl.read_parquet_schema(file) == schemas[name], name

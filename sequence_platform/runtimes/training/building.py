@@ -41,6 +41,7 @@ def refresh(  # noqa: PLR0913 - from where, to where, what, when, how
     *,
     bucket_rows: int = BUCKET_ROWS,
     tell: Tell | None = None,
+    anew: bool = False,
 ) -> VersionInfo:
     """Return a version of the store that holds what the lake holds now; make it if there is none.
 
@@ -52,6 +53,7 @@ def refresh(  # noqa: PLR0913 - from where, to where, what, when, how
         clock: For when.
         bucket_rows: Bounds memory; an entity's events of a part are never split.
         tell: Hears of progress.
+        anew: Whether all is written, whatever there is.
 
     Raises:
         StateMismatchError: no day of the sequence's event types has been built.
@@ -66,7 +68,7 @@ def refresh(  # noqa: PLR0913 - from where, to where, what, when, how
                 next_step="launch a backfill in the Dagster UI, or: "
                 f"sequence-platform backfill {sequence.name}",
             )
-        newest = store.newest(lineage)
+        newest = None if anew else store.newest(lineage)
         digests = {day: held.digest for day, held in days.items()}
         if newest is not None and newest.digests == digests:
             return newest

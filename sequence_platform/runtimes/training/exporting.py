@@ -60,6 +60,7 @@ def export(  # noqa: PLR0913, PLR0917 - from where, to where, what, when, who is
     *,
     plan_fingerprint: str,
     tell: Told | None = None,
+    anew: bool = False,
 ) -> Exported:
     """Make the data set of labels; the same input gives the same data set, bit for bit.
 
@@ -72,6 +73,7 @@ def export(  # noqa: PLR0913, PLR0917 - from where, to where, what, when, who is
         clock: For when.
         plan_fingerprint: Of all definitions.
         tell: Hears of progress.
+        anew: Whether the store is written whole, whatever there is.
 
     Raises:
         StateMismatchError: no event has been built.
@@ -88,6 +90,7 @@ def export(  # noqa: PLR0913, PLR0917 - from where, to where, what, when, who is
             training.columns,
             clock,
             tell=lambda done, total: told("events", done, total),
+            anew=anew,
         ).id,
     )
     before = [info.id for info in datasets.all(training.table)[-1:]]

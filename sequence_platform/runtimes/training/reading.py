@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -125,11 +125,15 @@ class SequenceRows:
             return self.version.gather(name, slots, start, stop)
 
         time_us, arrival_us = values("event_time").values, values("arrival_time").values
-        copies, ranks = self._copies(values, runs, time_us, arrival_us)
+        is_copied = self.version.holds_copies(slots, start, stop)
+        copies, ranks = None, None
+        if is_copied.any():
+            at = np.flatnonzero(is_copied[runs])
+            copies, ranks = _copies(values("copy").values, at, runs, time_us, arrival_us)
         events = Candidates(runs, time_us, values("event_type").values, arrival_us, copies, ranks)
         by = self.rules.policy.dedupe.by if self.rules.policy.dedupe is not None else ()
         names = [by] if isinstance(by, str) else list(by)
-        keys = {name: self.decoded(name, values(name)) for name in names}
+        keys = {name: self._comparable(name, values(name)) for name in names}
         stays = seen(
             self.rules.policy,
             events,
@@ -146,25 +150,12 @@ class SequenceRows:
         left[judged] = np.bincount(runs[stays], minlength=len(judged))
         return np.flatnonzero(is_kept), left
 
-    def _copies(
-        self, values: Callable[[str], Gathered], runs: Ints, time_us: Ints, arrival_us: Ints
-    ) -> tuple[Ints | None, Ints | None]:
-        """Return which candidates are copies of one event, and which of those beats which."""
-        if not self.version.info.lineage.has_copies:
-            return None, None
-        hashes = values("copy").values
-        order = np.lexsort((hashes, runs))
-        same = (hashes[order[1:]] == hashes[order[:-1]]) & (runs[order[1:]] == runs[order[:-1]])
-        if not same.any():
-            return None, None
-        copies = np.full(len(runs), NO_KEY)
-        # Numbered anew: a hash may be NO_KEY.
-        numbers = np.cumsum(np.append(True, ~same))
-        is_copy = np.append(same, False) | np.append(False, same)
-        copies[order[is_copy]] = numbers[is_copy]
-        ranks = np.empty(len(runs), dtype=np.int64)
-        ranks[np.lexsort((time_us, arrival_us))] = np.arange(len(runs))
-        return copies, ranks
+    def _comparable(self, name: str, found: Gathered) -> pl.Series:
+        """Return values, texts as numbers, null where they are null."""
+        if not (isinstance(self.types[name], pl.String) and isinstance(found.values, np.ndarray)):
+            return self.decoded(name, found)
+        codes = pl.Series(name, found.values)
+        return codes if name == "event_type" else codes.set(codes == 0, None)
 
     def _derived(
         self,
@@ -202,3 +193,26 @@ def _taken(found: Gathered, kept: Ints | None) -> Gathered:
 def _gathered(series: pl.Series) -> Gathered:
     column = filled(series)
     return Gathered(column.values, column.valid)
+
+
+def _copies(
+    hashes: Ints, at: Ints, runs: Ints, time_us: Ints, arrival_us: Ints
+) -> tuple[Ints, Ints]:
+    """Return which candidates are copies of one event, and which of those beats which.
+
+    Args:
+        hashes: Of the keys of all candidates.
+        at: Candidates of requests that may see copies.
+        runs: The request of each candidate.
+        time_us: When each happened.
+        arrival_us: When each arrived; the newest wins.
+    """
+    order = at[np.lexsort((hashes[at], runs[at]))]
+    same = (hashes[order[1:]] == hashes[order[:-1]]) & (runs[order[1:]] == runs[order[:-1]])
+    is_copy = np.append(same, False) | np.append(False, same)
+    copies, ranks = np.full(len(runs), NO_KEY), np.zeros(len(runs), dtype=np.int64)
+    # Numbered anew: a hash may be NO_KEY.
+    copies[order[is_copy]] = np.cumsum(np.append(True, ~same))[is_copy]
+    found = order[is_copy]
+    ranks[found[np.lexsort((time_us[found], arrival_us[found]))]] = np.arange(len(found))
+    return copies, ranks

@@ -187,7 +187,7 @@ def damaged(path: Path, found: str, expected: str) -> StoreError:
         where=str(path),
         found=found,
         expected=expected,
-        next_step="build the training set again; it makes a new version of the store",
+        next_step="write the store anew: sequence-platform training build --anew",
     )
 
 

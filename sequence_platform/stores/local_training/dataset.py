@@ -66,13 +66,19 @@ class LocalDatasets:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def all(self, name: str) -> list[DatasetInfo]:
-        """Return the data sets of a training set, oldest first."""
-        folders = [path for path in (self._folder / name).glob("*/") if path.name[0] != "."]
-        return sorted(map(read_dataset, folders), key=lambda info: info.created_at)
+        """Return the data sets of a training set, oldest first, without damaged ones."""
+        folders = (self._folder / name).glob("[!.]*/")
+        found = [read for folder in folders if isinstance(read := _try_read(folder), DatasetInfo)]
+        return sorted(found, key=lambda info: info.created_at)
+
+    def damaged(self, name: str) -> list[StoreError]:
+        """Return what is wrong with data sets of a training set that cannot be read."""
+        folders = (self._folder / name).glob("[!.]*/")
+        return [read for folder in folders if isinstance(read := _try_read(folder), StoreError)]
 
     def names(self) -> list[str]:
-        """Return the training sets that have data sets."""
-        return sorted(path.name for path in self._folder.glob("*/") if self.all(path.name))
+        """Return the training sets that have data sets, damaged ones among them."""
+        return sorted({path.parent.name for path in self._folder.glob("*/[!.]*/")})
 
     def folder_of(self, info: DatasetInfo) -> Path:
         """Return where a data set is."""
@@ -118,11 +124,11 @@ class DatasetFiles:
         complete = replace(info, checksums=checksums)
         write_description(self._folder / DESCRIPTION, _to_json(complete))
         final = self._folder.parent / info.id
-        if (final / DESCRIPTION).exists():
-            held = read_dataset(final)
-            if held.checksums == checksums:
-                return held
-            shutil.rmtree(final)  # damaged since: its files are not what the same input gives
+        held = _try_read(final) if final.exists() else None
+        if isinstance(held, DatasetInfo) and _holds(final, checksums):
+            return held
+        if held is not None:  # damaged since
+            shutil.rmtree(final)
         sync([*self._folder.iterdir(), self._folder])
         self._folder.rename(final)
         sync([final.parent])
@@ -159,6 +165,18 @@ def read_dataset(folder: Path) -> DatasetInfo:
         )
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise damaged_dataset(folder, str(error), "the description of a data set") from error
+
+
+def _holds(folder: Path, checksums: Mapping[str, str]) -> bool:
+    paths = {name: folder / name for name in checksums}
+    return all(path.exists() and checksum(path) == checksums[name] for name, path in paths.items())
+
+
+def _try_read(folder: Path) -> DatasetInfo | StoreError:
+    try:
+        return read_dataset(folder)
+    except StoreError as error:
+        return error
 
 
 def verify_file(folder: Path, info: DatasetInfo, name: str) -> Path:
@@ -203,7 +221,7 @@ def damaged_dataset(path: Path, found: str, expected: str) -> StoreError:
         where=str(path),
         found=found,
         expected=expected,
-        next_step="build the training set again: sequence-platform training build",
+        next_step="build it again, or remove its folder: sequence-platform training build",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -65,9 +65,11 @@ class LocalTrainingStore:
         return sorted(path.parent.name for path in self._folder.glob("*/versions"))
 
     def versions(self, sequence: str) -> list[VersionInfo]:
-        """Return all versions of a sequence, oldest first."""
-        folders = (self._folder / sequence / "versions").glob("*/")
-        found = [_read_info(folder) for folder in folders if not folder.name.startswith(".")]
+        """Return the versions of a sequence, oldest first; those that are damaged are not there."""
+        found = []
+        for folder in (self._folder / sequence / "versions").glob("[!.]*/"):
+            with suppress(StoreError):
+                found.append(_read_info(folder))
         return sorted(found, key=lambda version: version.built_at)
 
     def open(self, sequence: str, version: str) -> Version:
@@ -116,8 +118,9 @@ class LocalTrainingStore:
             dropped = 0
             versions = self.versions(sequence)
             needed = {part.name for info in versions if info.id in keep for part in info.parts}
-            gone = [home / "versions" / info.id for info in versions if info.id not in keep]
-            gone += [part for part in (home / "parts").glob("*/") if part.name not in needed]
+            kept = {info.id for info in versions if info.id in keep}
+            gone = [path for path in (home / "versions").glob("*/") if path.name not in kept]
+            gone += [path for path in (home / "parts").glob("*/") if path.name not in needed]
             for folder in gone:
                 dropped += folder_bytes(folder)
                 shutil.rmtree(folder)

@@ -47,6 +47,7 @@ class Shell:
             "HOME": str(self.root / "home"),
             "DEFINITIONS": str(self.root / definitions),
             "SOURCE_ROOT": str(self.root),
+            "THREADS": "1",  # of few rows a second one only costs
         } | {name.upper(): value for name, value in variables.items()}
         return CliRunner().invoke(
             main,

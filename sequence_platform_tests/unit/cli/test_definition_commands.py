@@ -13,7 +13,10 @@ LONGER = ("max_age=", "max_length=900, max_age=")
 def test_check_counts_what_is_right(shell: Shell) -> None:
     done = shell.run("check")
     assert done.exit_code == 0, done.output
-    assert "1 event types, 0 enrichments, 1 sequences, no problems (plan " in done.output
+    assert (
+        "1 event types, 0 enrichments, 1 sequences, 0 training sets, no problems (plan "
+        in done.output
+    )
 
 
 def test_check_reports_every_problem_and_fails(shell: Shell) -> None:

@@ -21,12 +21,13 @@ click = EventType(
     name="click", owner="team:feed", description="A click.", start=date(2026, 3, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC"), "pin": pl.Int64},
     event_id="id", event_time="at", entity="user_id",
-    log=Log("clicks"))
+    log=Log("clicks"), retention=timedelta(days=36500))
 
 save = EventType(
     name="save", owner="team:feed", description="A save.", start=date(2026, 3, 1),
     schema={"id": pl.String, "user_id": pl.Int64, "at": pl.Datetime("us", "UTC")},
-    event_id="id", event_time="at", entity="user_id", log=Log("saves"))
+    event_id="id", event_time="at", entity="user_id", log=Log("saves"),
+    retention=timedelta(days=36500))
 
 feed"""
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
