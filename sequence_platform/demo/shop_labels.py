@@ -26,7 +26,7 @@ def recommendations(views: pl.DataFrame, seed: int) -> pl.DataFrame:
         SECOND, LONGEST_LOOK, clicked.height
     )
     shown_at = pl.Series("shown_at", shown).cast(pl.Datetime("us", "UTC"))
-    mine = clicked.select("user_id", "product_id").with_columns(shown_at, is_clicked=True)
+    mine = clicked.select("user_id", shown_at, "product_id", is_clicked=pl.lit(value=True))
     # Of the products that are viewed: popular ones are recommended more often, too.
     others = views["product_id"].gather(rng.integers(0, max(1, views.height), mine.height))
     both = pl.concat([mine, mine.with_columns(others, is_clicked=pl.lit(value=False))])

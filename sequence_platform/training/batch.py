@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sequence_platform.errors import FrameSchemaError
+from sequence_platform.errors import FrameSchemaError, listed
 
 BatchLayout = Literal["jagged", "padded"]
 Padding = Literal["left", "right"]
@@ -83,10 +83,21 @@ class Batch:
         return Batch(self.rows, self.lengths, self.offsets, columns, valid, self.labels, mask)
 
     def to_arrow(self) -> pa.RecordBatch:
-        """Return a jagged batch as Arrow: labels, and a list per column that shares its memory."""
+        """Return a jagged batch as Arrow: labels, and a list per column that shares its memory.
+
+        Raises:
+            FrameSchemaError: the batch is padded, or a label column has the name of a column.
+        """
         if self.mask is not None:
             msg = "a padded batch is not made of lists"
             raise FrameSchemaError(msg, next_step="read with layout='jagged'")
+        both = sorted({*self.labels.columns} & {*self.columns})
+        if both:
+            raise FrameSchemaError(
+                f"labels and sequences both have a column '{both[0]}'",
+                found=listed(both),
+                next_step="read without one of them: labels=[...] or columns=[...] of the reader",
+            )
         offsets = pa.array(self.offsets)
         arrays = {
             name: _arrow(values, self.valid.get(name)) for name, values in self.columns.items()

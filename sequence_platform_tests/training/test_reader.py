@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,13 @@ def test_a_batch_is_arrow_that_shares_its_offsets(next_show: Dataset) -> None:
     assert frame["taste"].dtype == pl.List(pl.Array(pl.Float32, 4))
     assert frame["minutes"].list.len().to_list() == batch.lengths.tolist()
     assert frame["minutes"].list.eval(pl.element().is_null()).list.sum().sum() > 0
+
+
+def test_a_column_of_labels_does_not_vanish_behind_one_of_sequences(next_show: Dataset) -> None:
+    batch = next(iter(TrainingReader(next_show, ["show", "minutes"], batch_size=50)))
+    named = replace(batch, labels=batch.labels.rename({"label_id": "minutes"}))
+    with pytest.raises(FrameSchemaError, match="both have a column 'minutes'"):
+        named.to_arrow()
 
 
 def test_only_some_label_columns_are_read(next_show: Dataset) -> None:
