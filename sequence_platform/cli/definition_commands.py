@@ -77,7 +77,7 @@ def diff(settings: Settings, against: Path | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def explain(settings: Settings, name: str) -> None:
-    """Say in words what a sequence, event type or enrichment compiles to."""
+    """Say in words what a sequence, event type, enrichment or training set compiles to."""
     click.echo(explain_plan(load_plan(settings.definitions), name))
 
 

@@ -30,6 +30,7 @@ COMMAND = ".venv/bin/sequence-platform"
 NEXT = (
     ("make ui", "the Dagster UI on these tables: lineage, partitions, backfills"),
     ("make notebook", "the notebook that reads them with SQL and Polars"),
+    ("{command} training build", "labels with what each user had done until then"),
     ("{command} serve", "the API, and a page for people, at http://127.0.0.1:8080"),
     ("{command} status", "what is built, what is stale, what could not be used"),
     ("{command} show shop_activity {entity}", "the sequence of this user"),

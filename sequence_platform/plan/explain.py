@@ -10,7 +10,14 @@ import polars as pl
 from sequence_platform.definition import Files, Source
 from sequence_platform.errors import FrameSchemaError, nearest
 from sequence_platform.plan.expressions import readable
-from sequence_platform.plan.plan import ENVELOPE, EnrichmentPlan, EventPlan, Plan, SequencePlan
+from sequence_platform.plan.plan import (
+    ENVELOPE,
+    EnrichmentPlan,
+    EventPlan,
+    Plan,
+    SequencePlan,
+    TrainingPlan,
+)
 
 
 def explain(plan: Plan, name: str) -> str:
@@ -20,16 +27,18 @@ def explain(plan: Plan, name: str) -> str:
         FrameSchemaError: no definition has this name; the closest is named.
     """
     found = [
-        plans[name] for plans in (plan.sequences, plan.events, plan.enrichments) if name in plans
+        plans[name]
+        for plans in (plan.sequences, plan.events, plan.enrichments, plan.training)
+        if name in plans
     ]
     if not found:
-        names = [*plan.sequences, *plan.events, *plan.enrichments]
+        names = [*plan.sequences, *plan.events, *plan.enrichments, *plan.training]
         msg = f"no definition is called '{name}'"
         raise FrameSchemaError(msg, expected=nearest(name, names))
     return "\n\n".join("\n".join(_lines(item)) for item in found)
 
 
-def _lines(item: SequencePlan | EventPlan | EnrichmentPlan) -> Iterator[str]:
+def _lines(item: SequencePlan | EventPlan | EnrichmentPlan | TrainingPlan) -> Iterator[str]:
     match item:
         case SequencePlan():
             yield from _sequence(item)
@@ -37,6 +46,8 @@ def _lines(item: SequencePlan | EventPlan | EnrichmentPlan) -> Iterator[str]:
             yield from _event(item)
         case EnrichmentPlan():
             yield from _enrichment(item)
+        case TrainingPlan():
+            yield from _training(item)
 
 
 def _head(kind: str, schema: str, item: SequencePlan | EventPlan | EnrichmentPlan) -> Iterator[str]:
@@ -207,6 +218,37 @@ def _enrichment(item: EnrichmentPlan) -> Iterator[str]:
             for name, dtype in item.schema.items()
         ],
     )
+
+
+def _training(item: TrainingPlan) -> Iterator[str]:
+    definition, types = item.definition, {**item.sequence.columns, "event_id": pl.String()}
+    yield f"training set {item.name} (version {definition.version}, {definition.owner})"
+    if definition.description:
+        yield f"  {definition.description}"
+    yield f"  labels from {_source(definition.labels)}, fingerprint {item.fingerprint}"
+    entity, time = (_given(each) for each in (definition.entity, definition.request_time))
+    yield f"  of entity {entity}, as of {time}"
+    before = f" less {_duration(definition.delay)}" if definition.delay else ""
+    yield f"  each with the events of {item.sequence.name} that happened before that{before}"
+    yield (
+        "  and had arrived by then"
+        if definition.known == "at_request"
+        else "  late arrivals too, which no model could have seen"
+    )
+    yield f"  as pointers{', and as lists' if definition.lists else ''}"
+    yield ""
+    yield from _table(
+        "columns of labels:", [(name, _type(dtype), "") for name, dtype in item.raw_schema.items()]
+    )
+    yield ""
+    yield from _table(
+        "columns of the training store:",
+        [(name, _type(types[name]), "") for name in item.columns],
+    )
+
+
+def _given(value: str | pl.Expr) -> str:
+    return value if isinstance(value, str) else readable(value)
 
 
 def _source(source: Source) -> str:

@@ -19,7 +19,7 @@ from sequence_platform_tests.unit.plan.examples import click, compiled, feed, pi
 ROOT = Path(__file__).parents[3]
 SNAPSHOTS = ROOT / "sequence_platform_tests" / "snapshots" / "explain"
 PLAN = load_plan(ROOT / "definitions")
-NAMES = [*PLAN.enrichments, *PLAN.events, *PLAN.sequences]
+NAMES = [*PLAN.enrichments, *PLAN.events, *PLAN.sequences, *PLAN.training]
 
 
 @pytest.mark.parametrize("name", NAMES)
