@@ -324,9 +324,9 @@ def duckdb_fat(events: str, labels: pl.DataFrame, out: Path) -> None:
         CREATE TEMP TABLE events AS SELECT entity, event_time, {", ".join(FEATURES)},
             row_number() OVER (PARTITION BY entity ORDER BY event_time, event_id) AS n
         FROM read_parquet('{events}', hive_partitioning = false);
-        CREATE TEMP TABLE found AS SELECT label_id, user_id, max(n) AS n
-        FROM labels ASOF LEFT JOIN events
-        ON user_id = entity AND asked_at - INTERVAL 60 SECOND > event_time GROUP BY ALL
+        CREATE TEMP TABLE found AS SELECT label_id, user_id, n FROM labels ASOF LEFT JOIN
+            (SELECT entity, event_time, max(n) AS n FROM events GROUP BY ALL) AS newest
+        ON user_id = entity AND asked_at - INTERVAL 60 SECOND > event_time
     """)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
