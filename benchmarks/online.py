@@ -45,7 +45,7 @@ DIMENSIONS = 64
 FOUR = ("event_time", "item_id", "dwell_ms", "score")
 
 
-def definitions(limit: int) -> list[Located]:
+def definitions(limit: int, *, vectors: bool = True) -> list[Located]:
     scalars: dict[str, type[pl.DataType]] = {
         "item_id": pl.Int64,
         "dwell_ms": pl.Int32,
@@ -61,7 +61,7 @@ def definitions(limit: int) -> list[Located]:
             "user_id": pl.Int64,
             "at": pl.Datetime("us", "UTC"),
             **scalars,
-            "vector": Vector(DIMENSIONS),
+            **({"vector": Vector(DIMENSIONS)} if vectors else {}),
         },
         event_id="id",
         event_time="at",
@@ -73,7 +73,7 @@ def definitions(limit: int) -> list[Located]:
         name="engagements",
         owner="team:benchmarks",
         events=[engagement],
-        columns=[*scalars, "vector"],
+        columns=[*scalars, "vector"] if vectors else [*scalars],
         max_length=limit,
         max_age=timedelta(days=90),
     )
