@@ -3,7 +3,9 @@
     python benchmarks/online.py [--users 5000] [--events 500] [--tail 30] [--reads 5000]
 
 The slice copies the same number of rows of the same columns out of one numpy array a column: what
-no store can beat. Answers are asserted equal to it.
+no store can beat. Answers are asserted equal to it. Days are made, published and merged one after
+the other, and the arrays hold the users that are read, at most 2,000 of them; so 50,000 users take
+10 GB of disk, and little memory.
 """
 
 from __future__ import annotations
@@ -11,32 +13,39 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from sequence_platform.clock import FixedClock
 from sequence_platform.definition import EventType, Files, Log, Vector
 from sequence_platform.definition import Sequence as SequenceOf
+from sequence_platform.engine.enrich import Enriched
 from sequence_platform.plan.compile import Located, compile_plan
 from sequence_platform.plan.plan import EventPlan
 from sequence_platform.ports import LogPartition, OffsetMove
 from sequence_platform.ports.online import DayRows, DayVersion, Reflected, TailAppend
-from sequence_platform.runtimes.serving import Query, SequenceReader
+from sequence_platform.runtimes.serving import Answer, Query, SequenceReader
 from sequence_platform.stores.local_online import LocalOnlineStore
 
 DAYS = 30
 FIRST = date(2026, 1, 1)
+START = datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC)
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+"""When segments are published: those merged away are then old, and their files go."""
+SAMPLE = 2_000
+"""Users that are read."""
 DIMENSIONS = 64
 FOUR = ("event_time", "item_id", "dwell_ms", "score")
 
 
-def definitions(limit: int) -> list[Located]:
+def definitions(limit: int, *, vectors: bool = True) -> list[Located]:
     scalars: dict[str, type[pl.DataType]] = {
         "item_id": pl.Int64,
         "dwell_ms": pl.Int32,
@@ -52,7 +61,7 @@ def definitions(limit: int) -> list[Located]:
             "user_id": pl.Int64,
             "at": pl.Datetime("us", "UTC"),
             **scalars,
-            "vector": Vector(DIMENSIONS),
+            **({"vector": Vector(DIMENSIONS)} if vectors else {}),
         },
         event_id="id",
         event_time="at",
@@ -64,16 +73,18 @@ def definitions(limit: int) -> list[Located]:
         name="engagements",
         owner="team:benchmarks",
         events=[engagement],
-        columns=[*scalars, "vector"],
+        columns=[*scalars, "vector"] if vectors else [*scalars],
         max_length=limit,
         max_age=timedelta(days=90),
     )
     return [Located("benchmarks", engagement), Located("benchmarks", sequence)]
 
 
-def rows(event: EventPlan, users: int, each: int, start: datetime, span: timedelta) -> pl.DataFrame:
+def rows(  # noqa: PLR0913, PLR0917 - of whom, how many, when
+    event: EventPlan, users: int, each: int, start: datetime, span: timedelta, seed: int = 0
+) -> pl.DataFrame:
     """Return so many events of every user, at random times of a span."""
-    random = np.random.default_rng(each)
+    random = np.random.default_rng((each, seed))
     count = users * each
     at = (random.random(count) * (span / timedelta(microseconds=1))).astype(np.int64)
     time_us = at + int(start.timestamp() * 1e6)
@@ -102,6 +113,52 @@ def rows(event: EventPlan, users: int, each: int, start: datetime, span: timedel
     )
 
 
+def days_of(event: EventPlan, users: int, events: int) -> Iterator[tuple[date, pl.DataFrame]]:
+    """Yield days, with so many events of every user over all of them."""
+    for number in range(DAYS):
+        each = events * (number + 1) // DAYS - events * number // DAYS
+        start = START + timedelta(days=number)
+        yield start.date(), rows(event, users, each, start, timedelta(days=1), number)
+
+
+def settle(
+    store: LocalOnlineStore, event: EventPlan, days: Iterable[tuple[date, pl.DataFrame]]
+) -> float:
+    """Publish days one after the other, merge, and drop what was merged; return the seconds."""
+    none, seconds = Enriched.empty(event).rejected, 0.0
+    for number, (day, part) in enumerate(days):
+        at = LATER + timedelta(days=number)
+        began = time.perf_counter()
+        store.publish(event, [DayRows(day, part, none, DayVersion(str(day), Reflected()))], at)
+        store.compact(event, at)
+        seconds += time.perf_counter() - began
+        store.collect(event, keep=timedelta(0), at=at + timedelta(hours=1))
+    return seconds
+
+
+def stream(store: LocalOnlineStore, event: EventPlan, fresh: pl.DataFrame) -> float:
+    """Append rows to the tail, 2,000 a flush; return the seconds."""
+    none, at = Enriched.empty(event).rejected, LogPartition("engagement", 0)
+    began, offset = time.perf_counter(), 0
+    for part in fresh.iter_slices(2_000):
+        move = OffsetMove(at, "benchmark", offset or None, offset + part.height)
+        store.append(TailAppend(event, part, none, [move], NOW))
+        offset += part.height
+    return time.perf_counter() - began
+
+
+def ensure_equal(answer: Answer, expected: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Assert that an answer holds these values."""
+    assert answer.columns.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(np.asarray(answer.columns[name].values), values)
+
+
+def arrays_of(rows: pl.DataFrame, columns: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return each column as one array; times as integers."""
+    return {name: np.ascontiguousarray(rows[name].to_physical().to_numpy()) for name in columns}
+
+
 def timed(work: Callable[[int], object], which: Sequence[int]) -> tuple[float, float]:
     """Return microseconds per call, p50 and p99."""
     taken = np.empty(len(which))
@@ -113,7 +170,7 @@ def timed(work: Callable[[int], object], which: Sequence[int]) -> tuple[float, f
     return float(p50), float(p99)
 
 
-def main() -> None:  # noqa: PLR0915 - a script
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -124,71 +181,53 @@ def main() -> None:  # noqa: PLR0915 - a script
     given = parser.parse_args()
     plan = compile_plan(definitions(given.events))
     event = plan.events["engagement"]
+    random = np.random.default_rng(1)
+    sample = np.sort(random.permutation(given.users)[:SAMPLE])
+    read_ones = pl.col("entity").is_in(sample.tolist())
+    columns = ("entity", "event_id", *FOUR, "vector")
+    kept: list[pl.DataFrame] = []
+
+    def days() -> Iterator[tuple[date, pl.DataFrame]]:
+        for day, part in days_of(event, given.users, given.events - given.tail):
+            kept.append(part.filter(read_ones).select(columns))
+            yield day, part
+
     with tempfile.TemporaryDirectory() as folder:
         store = LocalOnlineStore(Path(folder))
-        held = given.events - given.tail
-        start = datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC)
-        settled = rows(event, given.users, held, start, timedelta(days=DAYS))
-        began = time.perf_counter()
-        day_of = settled["event_time"].dt.date()
-        removals = pl.DataFrame(
-            schema={**{n: event.schema[n] for n in list(event.schema)[:5]}, "rule": pl.String}
-        )
-        for number in range(DAYS):
-            day = FIRST + timedelta(days=number)
-            version = DayVersion(str(number), Reflected())
-            store.publish(
-                event, [DayRows(day, settled.filter(day_of == day), removals, version)], NOW
-            )
-            store.compact(event, NOW)
-        seconds = time.perf_counter() - began
-        live = store.manifest(event)
+        seconds = settle(store, event, days())
+        count = given.users * (given.events - given.tail)
+        segments = store.manifest(event).segments
         print(
-            f"published {settled.height:,} events in {seconds:.1f} s "
-            f"({settled.height / seconds:,.0f}/s), {len(live.segments)} live segments, "
-            f"{sum(s.bytes for s in live.segments) / 1e6:,.0f} MB"
+            f"published {count:,} events in {seconds:.1f} s ({count / seconds:,.0f}/s), "
+            f"{len(segments)} live segments, {sum(s.bytes for s in segments) / 1e6:,.0f} MB"
         )
-        fresh = rows(
-            event, given.users, given.tail, start + timedelta(days=DAYS), timedelta(hours=12)
-        )
-        at = LogPartition("engagement", 0)
-        chunk = 2_000
-        began, offset = time.perf_counter(), 0
-        for first in range(0, fresh.height, chunk):
-            part = fresh[first : first + chunk]
-            move = OffsetMove(at, "benchmark", offset or None, offset + part.height)
-            store.append(TailAppend(event, part, removals, [move], NOW))
-            offset += part.height
-        seconds = time.perf_counter() - began
-        if fresh.height:
+        if given.tail:
+            half_day = timedelta(hours=12)
+            fresh = rows(event, given.users, given.tail, NOW - 2 * half_day, half_day)
+            kept.append(fresh.filter(read_ones).select(columns))
+            seconds = stream(store, event, fresh)
             print(f"appended {fresh.height:,} rows to the tail ({fresh.height / seconds:,.0f}/s)")
         reader = SequenceReader(plan, store, FixedClock(NOW))
-        whole = pl.concat([settled, fresh]).sort("entity", "event_time", "event_id")
-        random = np.random.default_rng(1)
-        which = random.integers(0, given.users, given.reads).tolist()
+        arrays = arrays_of(pl.concat(kept).sort("entity", "event_time", "event_id"), columns[2:])
+        which = random.integers(0, len(sample), given.reads).tolist()
+        entities = sample.tolist()
         print(f"{given.events} events a user, {given.tail} of them in the tail; microseconds")
         print(
             f"{'columns':<22}{'slice p50':>10}{'p99':>8}{'read p50':>10}{'p99':>8}{'ratio p50':>11}"
         )
-        for label, columns in (("4 scalars", FOUR), ("4 scalars + vector", (*FOUR, "vector"))):
-            arrays = [
-                whole[name].to_physical().to_numpy() if name != "vector" else
-                np.asarray(whole[name].to_numpy()) for name in columns
-            ]  # fmt: skip
-            each = given.events
+        for label, asked in (("4 scalars", FOUR), ("4 scalars + vector", (*FOUR, "vector"))):
 
-            def bare(user: int, arrays: list[Any] = arrays, each: int = each) -> list[Any]:
-                return [array[user * each : (user + 1) * each].copy() for array in arrays]
+            def bare(at: int, asked: Sequence[str] = asked) -> dict[str, npt.NDArray[Any]]:
+                each = given.events
+                return {name: arrays[name][at * each : (at + 1) * each].copy() for name in asked}
 
-            query = Query(columns=columns)
+            query = Query(columns=asked)
 
-            def read(user: int, query: Query = query) -> object:
-                return reader.read("engagements", user, query)
+            def read(at: int, query: Query = query) -> Answer:
+                return reader.read("engagements", entities[at], query)
 
-            for user in which[:50]:
-                answer = reader.read("engagements", user, query)
-                for name, expected in zip(columns, bare(user), strict=True):
-                    np.testing.assert_array_equal(np.asarray(answer.columns[name].values), expected)
+            for at in which[:50]:
+                ensure_equal(read(at), bare(at))
             timed(read, which), timed(bare, which)  # warm both
             slices, reads = timed(bare, which), timed(read, which)
             print(

@@ -199,7 +199,7 @@ def concat(dtype: pl.DataType, parts: Sequence[Column]) -> Column:
     if not parts:
         return Column.nulls(dtype, 0)
     arrays = [part.values for part in parts]
-    if not all(type(values) is np.ndarray for values in arrays):
+    if {type(values) for values in arrays} != {np.ndarray}:
         return Column(dtype, pa.concat_arrays([part.to_arrow() for part in parts]))
     valid = None
     if any(part.valid is not None for part in parts):

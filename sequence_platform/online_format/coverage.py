@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -47,12 +47,12 @@ class Coverage:
         self._newest = max(self._days, default=None)
         self._kept_from = (manifest.kept_from - EPOCH_DAY).days
 
-    def counts(self, time_us: Ints, marks: Sequence[bytes]) -> Mask:
+    def counts(self, time_us: Ints, marks: Iterable[bytes]) -> Mask:
         """Return which streamed rows count beside the segments.
 
         Args:
             time_us: When each happened, sorted.
-            marks: How far the flush of each had read.
+            marks: How far the flush of each had read; looked at where segments hold such days.
         """
         day = time_us // DAY_US
         is_kept: Mask = day >= self._kept_from

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -41,24 +40,20 @@ class Messages:
     Attributes:
         time_us: When each event happened.
         values: HEAD, mark and packed row of each.
+        heads: HEAD of each.
     """
 
     def __init__(self, time_us: Ints, values: Sequence[bytes]) -> None:
         self.time_us = time_us
         self.values = values
+        heads = b"".join([value[: HEAD.itemsize] for value in values])
+        self.heads = np.frombuffer(heads, dtype=HEAD)
 
-    @cached_property
-    def heads(self) -> np.ndarray[tuple[int], np.dtype[np.void]]:
-        """HEAD of each."""
+    def marks(self) -> Iterator[bytes]:
+        """Yield how far the flush of each had read; few differ."""
         size = HEAD.itemsize
-        return np.frombuffer(b"".join([value[:size] for value in self.values]), dtype=HEAD)
-
-    @cached_property
-    def marks(self) -> list[bytes]:
-        """How far the flush of each had read; few differ."""
-        size = HEAD.itemsize
-        lengths = self.heads["mark"].tolist()
-        return [value[size : size + n] for value, n in zip(self.values, lengths, strict=True)]
+        for value, length in zip(self.values, self.heads["mark"].tolist(), strict=True):
+            yield value[size : size + length]
 
     @property
     def layouts(self) -> set[int]:
@@ -172,7 +167,7 @@ def fresh_candidates(  # noqa: PLR0913, PLR0917 - both halves of the store
     """
     if messages is None:
         return Candidates(event, settled, is_hashed=is_hashed)
-    counts = covered.counts(messages.time_us, messages.marks)
+    counts = covered.counts(messages.time_us, messages.marks())
     if known_at is not None:
         known = to_us(known_at)
         counts &= messages.heads["received"] <= known

@@ -12,7 +12,7 @@ import polars as pl
 from sequence_platform.clock import Clock
 from sequence_platform.engine.account import account_for
 from sequence_platform.engine.point import EPOCH, OF_THE_PLATFORM, narrowed, read_point
-from sequence_platform.engine.request import Context, columns_needed
+from sequence_platform.engine.request import Context, Needed, columns_needed
 from sequence_platform.errors import RequestError, UnknownNameError, listed, nearest
 from sequence_platform.plan.plan import Plan, SequencePlan
 from sequence_platform.ports.online import Freshness, OnlineReader, OnlineView
@@ -188,14 +188,15 @@ class SequenceReader:
     def _prepare(self, sequence: SequencePlan, query: Query, now: datetime) -> Ask:
         """Check a query against the definition, all problems at once."""
         ensure_answerable(sequence, query_problems(sequence, query, now))
-        narrow = self._narrowed(sequence.name, query.limit, query.max_age, query.types)
-        columns = query.columns or default_columns(sequence)
+        narrow, columns, needed = self._narrowed(
+            sequence.name, query.limit, query.max_age, query.types, query.columns
+        )
         where = {name: _values(sequence, name, values) for name, values in query.where.items()}
         as_of = query.as_of or now
         return Ask(
             narrow,
             columns,
-            columns_needed(narrow, columns),
+            needed,
             as_of,
             min(as_of, query.known_at or as_of),
             where,
@@ -208,11 +209,14 @@ class SequenceReader:
         limit: int | None,
         max_age: timedelta | None,
         types: tuple[str, ...] | None,
-    ) -> SequencePlan:
+        asked: tuple[str, ...] | None,
+    ) -> tuple[SequencePlan, tuple[str, ...], Needed]:
+        """Return what is left of a sequence, the columns of the answer, and what they take."""
         sequence = self.plan.sequences[name]
-        if limit is None and max_age is None and types is None:
-            return sequence
-        return narrowed(sequence, limit=limit, max_age=max_age, types=types)
+        columns = asked or default_columns(sequence)
+        if limit is not None or max_age is not None or types is not None:
+            sequence = narrowed(sequence, limit=limit, max_age=max_age, types=types)
+        return sequence, columns, columns_needed(sequence, columns)
 
 
 def default_columns(sequence: SequencePlan) -> tuple[str, ...]:

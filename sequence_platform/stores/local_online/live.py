@@ -68,9 +68,9 @@ class SettledRows:
             return file.column(name, first + start, first + stop)
         if 0 < stop - start == len(self.time_us):
             views = [
-                file.views[name][first:last]
+                view[first:last]
                 for file, first, last in self._places
-                if name in file.views
+                if (view := file.views.get(name)) is not None
             ]
             if len(views) == len(self._places):
                 return Column(self._event.schema[name], np.concatenate(views))

@@ -319,8 +319,9 @@ class LocalOnlineStore:
                 return dropped
             after = found[-1] + b"\0"
             messages = messages_of(found, values)
-            times, marks = messages.time_us, messages.marks
-            counted = np.logical_or.reduce([each.counts(times, marks) for each in covered])
+            counted = np.logical_or.reduce(
+                [each.counts(messages.time_us, messages.marks()) for each in covered]
+            )
             keys = [key for key, counts in zip(found, counted, strict=True) if not counts]
             if keys:
                 with self._environment.write() as transaction:

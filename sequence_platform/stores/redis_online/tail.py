@@ -128,6 +128,6 @@ def _covered(members: Sequence[bytes], covered: Sequence[Coverage]) -> list[byte
     if messages is None:
         return []
     counted = np.logical_or.reduce(
-        [each.counts(messages.time_us, messages.marks) for each in covered]
+        [each.counts(messages.time_us, messages.marks()) for each in covered]
     )
     return [member for member, counts in zip(members, counted, strict=True) if not counts]
