@@ -5,6 +5,7 @@ The only module that knows both sides of a port.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -212,7 +213,7 @@ def open_values(settings: Settings) -> Iterator[ValueStore]:
 def _redis() -> ModuleType:
     """Return the stores on Redis."""
     try:
-        from sequence_platform.stores import redis_online  # noqa: PLC0415 - an extra
+        return importlib.import_module("sequence_platform.stores.redis_online")  # an extra
     except ModuleNotFoundError as error:
         raise StoreError(
             "an online store on Redis needs the extra 'redis'",
@@ -220,7 +221,6 @@ def _redis() -> ModuleType:
             found=str(error),
             next_step="pip install 'sequence-platform[redis]'",
         ) from error
-    return redis_online
 
 
 @contextmanager
