@@ -6,6 +6,7 @@ users as events do. All contenders read the same Parquet files; results are asse
     python benchmarks/training.py export  [--events 20000000] [--labels 100000,1000000,10000000]
     python benchmarks/training.py against [--events 5000000] [--labels 50000]
     python benchmarks/training.py reader  [--events 5000000] [--labels 50000] [--vectors]
+    python benchmarks/training.py bytes   [--events 5000000] [--labels 50000]
     python benchmarks/training.py memory  [--events 5000000,50000000]
 """
 
@@ -44,7 +45,11 @@ from sequence_platform.runtimes.training import export
 from sequence_platform.runtimes.training.building import refresh
 from sequence_platform.runtimes.training.pointing import point
 from sequence_platform.stores.ducklake import DuckLakeLake
-from sequence_platform.stores.local_training import LocalDatasets, LocalTrainingStore
+from sequence_platform.stores.local_training import (
+    LocalDatasets,
+    LocalTrainingStore,
+    column_file,
+)
 from sequence_platform.training import Dataset, TrainingReader
 
 DAYS, USERS, LENGTH = 90, 100_000, 500
@@ -55,6 +60,8 @@ FEATURES = ["item", "surface", "dwell_ms", "is_ad"]
 SIZE = 64
 BATCH = 1024
 DUCKDB_PARTS = 8
+STORED_BYTES = {"item": 4, "surface": 1, "dwell_ms": 2, "is_ad": 1}
+"""Of a value: whole numbers are stored in the narrowest type that holds all of a part."""
 console = Console(width=140)
 
 
@@ -531,6 +538,37 @@ def _forget(folder: Path) -> None:
             os.close(descriptor)
 
 
+def run_bytes(events: int, count: int) -> None:
+    """Bytes that a reader asks the system for, where files are read and not mapped."""
+    column_file._may_map = lambda path: False  # noqa: ARG005, SLF001 - or nothing is counted
+    table = Table("columns", "N", "MB read", "MB of their values in the store", "ratio")
+    with world(events) as made:
+        pointed = made.export(labels_of(count))
+        for length in (50, 100, 500):
+            for names in (FEATURES[:1], FEATURES[:2], FEATURES):
+                reader = TrainingReader(
+                    pointed, names, max_length=length, prefetch=0, labels=[], verify=False
+                )
+                before, elements = _bytes_read(), 0
+                for batch in reader:
+                    elements += int(batch.offsets[-1])
+                read = _bytes_read() - before
+                held = elements * sum(STORED_BYTES[name] for name in names)
+                table.add_row(
+                    ", ".join(names),
+                    str(length),
+                    f"{read / 1e6:,.1f}",
+                    f"{held / 1e6:,.1f}",
+                    f"{read / held:.2f}",
+                )
+    console.print(table)
+
+
+def _bytes_read() -> int:
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["rchar"])
+
+
 def run_memory(events: list[int]) -> None:
     """Peak memory of making a data set of 100k labels, and of reading it, by events."""
     table = Table("events", "making: s", "peak MB", "reading: s", "peak MB")
@@ -560,7 +598,7 @@ def run_step(folder: Path, step: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["export", "against", "reader", "memory", "step"])
+    parser.add_argument("part", choices=["export", "against", "reader", "bytes", "memory", "step"])
     parser.add_argument("--events", default="")
     parser.add_argument("--labels", default="")
     parser.add_argument("--vectors", action="store_true")
@@ -582,6 +620,10 @@ def main() -> None:
             [events] = numbers(options.events, "5000000")
             [labels] = numbers(options.labels, "50000")
             run_reader(events, labels, vectors=options.vectors)
+        case "bytes":
+            [events] = numbers(options.events, "5000000")
+            [labels] = numbers(options.labels, "50000")
+            run_bytes(events, labels)
         case "memory":
             run_memory(numbers(options.events, "5000000,50000000"))
         case _:
