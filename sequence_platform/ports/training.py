@@ -218,7 +218,7 @@ class TrainingVersion(Protocol):
         ...
 
     def vocabulary(self, name: str) -> pl.Series:
-        """Return the texts of a column, by code less 1."""
+        """Return the texts of a column, by code less 1; null for a code that is not used."""
         ...
 
 

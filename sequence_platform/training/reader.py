@@ -262,7 +262,7 @@ class TrainingReader:
 
     def _vocabulary_of(self, name: str) -> list[str]:
         texts = self._rows.version.vocabulary(name)
-        return list(texts) if name == "event_type" else sorted(texts)
+        return list(texts) if name == "event_type" else sorted(texts.drop_nulls())
 
     def _default_columns(self) -> list[str]:
         return [

@@ -214,6 +214,38 @@ def test_a_new_day_leaves_most_of_the_store_as_it_is(tmp_path: Path) -> None:
     assert times_of(made) == expected_times(project, labels, timedelta(0), now=False)
 
 
+def test_texts_that_are_gone_are_not_kept_and_codes_are_those_of_a_store_written_anew(
+    own_shows: Shows, tmp_path: Path
+) -> None:
+    labels = pl.DataFrame(own_shows.labels).select("user_id", request_time="asked_at")
+    training_set("watched", labels, settings=own_shows.settings)
+    day = START + 4 * DAY
+    for number, show in enumerate(("a secret", "zebras")):
+        own_shows.plays[:] = [
+            row | ({"show": show} if row["at"].date() == day else {}) for row in own_shows.plays
+        ]
+        own_shows.write("plays", day)
+        own_shows.build([day])
+        made = training_set("watched", labels, settings=own_shows.settings)
+        # A day more, so that parts of both stay.
+        last = START + (DAYS - 2 + number) * DAY
+        own_shows.write("plays", last)
+        own_shows.build([last])
+    elsewhere = own_shows.settings.model_copy(update={"training": str(tmp_path / "elsewhere")})
+    anew = training_set("watched", labels, settings=elsewhere)
+    assert anew.info.id == made.info.id
+    readers = [TrainingReader(each, ["show"], batch_size=1000) for each in (made, anew)]
+    assert readers[0].vocabulary == readers[1].vocabulary
+    assert "zebras" in readers[0].vocabulary["show"]
+    assert "a secret" not in readers[0].vocabulary["show"]
+    [mine], [theirs] = readers
+    assert mine["show"].tolist() == theirs["show"].tolist()
+    version = own_shows.settings.training_folder / "stores" / "watched" / "versions"
+    newest = version / made.info.store_version
+    assert b"zebras" in b"".join(path.read_bytes() for path in newest.glob("vocabulary_*"))
+    assert b"a secret" not in b"".join(path.read_bytes() for path in newest.glob("vocabulary_*"))
+
+
 def test_collecting_keeps_what_newest_data_sets_need(own_shows: Shows) -> None:
     labels = pl.DataFrame(own_shows.labels).select("user_id", request_time="asked_at")
     made = []

@@ -194,6 +194,12 @@ class Part:
             self._readers[name] = reader_for(self._folder, files, self._lineage.columns[name])
         return self._readers[name].gather(ranges)
 
+    def used_codes(self, name: str) -> Ints:
+        """Return the codes that occur in a text column."""
+        file = self._files[name]["used"]
+        self._verify(file)
+        return ColumnFile(self._folder / file).view()
+
     def _verify(self, name: str) -> None:
         if not self._is_verified:
             return

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import polars as pl
 
 from sequence_platform.errors import StoreError, nearest
@@ -101,7 +102,7 @@ class LocalTrainingStore:
         home = self._folder / lineage.sequence
         with _locked(home):
             _sweep(home)
-            vocabularies = self._vocabularies(lineage)
+            vocabularies = self._vocabularies(lineage, kept)
             parts = list(kept)
             for digests, frames in built:
                 parts.append(_add_part(home / "parts", lineage, digests, frames, vocabularies))
@@ -130,17 +131,16 @@ class LocalTrainingStore:
         folder = self._folder / sequence / "parts"
         return [Part(folder / info.name, lineage, is_verified=self._is_verified) for info in infos]
 
-    def _vocabularies(self, lineage: Lineage) -> dict[str, Vocabulary]:
-        """Return the newest vocabularies, so that codes in parts that are there stay right."""
-        newest = self.newest(lineage)
-        found = {}
-        for at, (name, dtype) in enumerate(lineage.columns.items()):
-            if is_text(dtype):
-                path = self._folder / lineage.sequence / "versions" / (newest.id if newest else "")
-                found[name] = (
-                    Vocabulary.read(path / vocabulary_file(at)) if newest else Vocabulary()
-                )
-        return found
+    def _vocabularies(self, lineage: Lineage, kept: Sequence[PartInfo]) -> dict[str, Vocabulary]:
+        """Return the newest vocabularies, so that codes in parts that stay are right."""
+        columns = {name: at for at, name in enumerate(lineage.columns)}
+        texts = [name for name, dtype in lineage.columns.items() if is_text(dtype)]
+        newest = self.newest(lineage) if kept else None
+        if newest is None:
+            return {name: Vocabulary() for name in texts}
+        folder = self._folder / lineage.sequence / "versions" / newest.id
+        _read_info(folder, is_verified=True)
+        return {name: Vocabulary.read(folder / vocabulary_file(columns[name])) for name in texts}
 
     def _add_version(
         self,
@@ -158,6 +158,8 @@ class LocalTrainingStore:
         entities = write_index(temporary, opened)
         for at, name in enumerate(lineage.columns):
             if name in vocabularies:
+                used = [part.used_codes(name) for part in opened]
+                vocabularies[name].forget_all_but(np.unique(np.concatenate([[0], *used])))
                 vocabularies[name].write(temporary / vocabulary_file(at))
         info = VersionInfo(
             id=id_,

@@ -90,14 +90,19 @@ class _FixedWriter:
 class _TextWriter:
     def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
         self._codes = ColumnWriter(path, "<u4", narrows=True)
-        self._vocabulary = vocabulary
+        self._used = ColumnWriter(path.with_stem(f"{path.stem}_used"), "<u4")
+        self._vocabulary, self._seen = vocabulary, np.empty(0, dtype=np.uint32)
 
     def append(self, values: pl.Series) -> None:
-        self._codes.append(self._vocabulary.codes(values))
+        codes = self._vocabulary.codes(values)
+        self._codes.append(codes)
+        self._seen = np.union1d(self._seen, codes)
 
     def close(self) -> dict[str, str]:
         self._codes.close()
-        return {"values": self._codes.path.name}
+        self._used.append(self._seen)
+        self._used.close()
+        return {"values": self._codes.path.name, "used": self._used.path.name}
 
 
 class _ArrowWriter:

@@ -37,9 +37,14 @@ class Vocabulary:
         """Write the texts to a file."""
         write_table(path, self._numbered.select("text"))
 
+    def forget_all_but(self, codes: Ints) -> None:
+        """Drop the texts of other codes, which stay taken: what nobody says is not kept."""
+        is_used = pl.col("code").is_in(pl.Series(codes, dtype=pl.UInt32).implode())
+        self._numbered = self._numbered.with_columns(text=pl.when(is_used).then("text"))
+
     @property
     def texts(self) -> pl.Series:
-        """The texts, by code less 1."""
+        """The texts, by code less 1; null for one that is not used."""
         return self._numbered["text"]
 
     def codes(self, values: pl.Series) -> Ints:
