@@ -2,11 +2,11 @@
 
     python benchmarks/serving.py [--users 2000] [--requests 3000] [--seconds 20] [--feast PYTHON]
 
-Throughput: two client processes, a connection each; one worker, then two. Payloads are equal: 100
-events x 4 columns as JSON, and 500 x 4 with a 64-float vector as Arrow. Redis (LRANGE of JSON
-events, decoded by nobody) runs where redis-server is installed. Feast's feature server, on SQLite
-and on Redis, holds the 100 x 4 as four lists; it runs with the interpreter given, which has Feast:
-python -m venv feast && feast/bin/pip install 'feast[redis]'.
+Throughput: two client processes, a connection each; then eight, of one worker and of two. Payloads
+are equal: 100 events x 4 columns as JSON, and 500 x 4 with a 64-float vector as Arrow. Redis
+(LRANGE of JSON events, decoded by nobody) runs where redis-server is installed. Feast's feature
+server, on SQLite and on Redis, holds the 100 x 4 as four lists; it runs with the interpreter given,
+which has Feast: python -m venv feast && feast/bin/pip install 'feast[redis]'.
 
 Overload: requests come at twice the rate that one worker served, whether it answers or not, from
 clients that wait two seconds. Freshness: 1,000 events/s through a real Kafka; a marked event is
@@ -146,11 +146,13 @@ def redis_range(port: int, keys: list[str], count: int) -> list[float]:
     return taken
 
 
-def load(label: str, work: Callable[..., list[float]], *arguments: object) -> float:
+def load(
+    label: str, work: Callable[..., list[float]], *arguments: object, clients: int = CLIENTS
+) -> float:
     """Run clients side by side; print and return how many requests a second were answered."""
-    with ProcessPoolExecutor(CLIENTS) as pool:
+    with ProcessPoolExecutor(clients) as pool:
         began = time.perf_counter()
-        running_ = [pool.submit(work, *arguments) for _ in range(CLIENTS)]
+        running_ = [pool.submit(work, *arguments) for _ in range(clients)]
         taken = np.concatenate([each.result() for each in running_])
         seconds = time.perf_counter() - began
     p50, p99 = np.percentile(taken * 1e3, [50, 99])
@@ -247,10 +249,13 @@ def throughput(
         serve = [COMMAND, "serve", "--port", str(port), "--workers", workers]
         with running(serve, port, **environment):
             ask(port, paths[:200], {})
-            rate = load(f"sequences, JSON, 100 x 4, workers: {workers}", ask, port, paths, {})
-            load(f"sequences, Arrow, 500 x 4 + vector, {workers}", ask, port, vectors, ARROW)
             if workers == "1":
+                rate = load("sequences, JSON, 100 x 4", ask, port, paths, {})
+                load("sequences, Arrow, 500 x 4 + vector", ask, port, vectors, ARROW)
                 overload(port, paths, 2 * rate)
+            # A connection stays with a worker: two may share one.
+            label = f"the same JSON, 8 clients, workers: {workers}"
+            load(label, ask, port, paths[: len(paths) // 2], {}, clients=8)
     run_feast(home / "feast", feast, rows, who)
     binary = shutil.which("redis-server")
     if binary is None:
@@ -326,7 +331,7 @@ def load_feast(
             values = found["values"][0]
             np.testing.assert_allclose(values, expected[name], rtol=1e-6)
         ask(port, paths[:200], headers, bodies[:200])
-        load(f"Feast on {label}, JSON, 100 x 4, workers: 1", ask, port, paths, headers, bodies)
+        load(f"Feast on {label}, JSON, 100 x 4", ask, port, paths, headers, bodies)
 
 
 def freshness(home: Path, environment: dict[str, str], seconds: float) -> None:

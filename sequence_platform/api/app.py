@@ -5,6 +5,7 @@ Whatever fails is answered in one form, and counted.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -99,6 +100,8 @@ class Application:
                 if name in self.service.plan.sequences:
                     told["sequence"] = name
                 with self._room:
+                    # Those that came meanwhile are let in, too, or told at once that it is full.
+                    await asyncio.sleep(0)
                     body = await answer_one(
                         self.service, name, entity, scope["query_string"], scope["headers"]
                     )

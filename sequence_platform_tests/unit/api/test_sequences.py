@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
+import httpx
 import orjson
 import pyarrow as pa
 import pytest
@@ -246,3 +248,16 @@ def test_head_has_the_headers_of_get(asker: Asker) -> None:
     got, told = asker.get(PATH), asker.request("HEAD", PATH)
     assert told.status_code == 200
     assert told.headers["content-length"] == got.headers["content-length"]
+
+
+def test_requests_that_come_together_are_answered_or_refused_at_once(make_asker: MakeAsker) -> None:
+    asker = make_asker(serve_in_flight=2)
+
+    async def many() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=asker.application)
+        async with httpx.AsyncClient(transport=transport, base_url=asker.url) as client:
+            return await asyncio.gather(*(client.get(PATH) for _ in range(6)))
+
+    answers = asyncio.run(many())
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503, 503]
+    assert asker.get(PATH).is_success
