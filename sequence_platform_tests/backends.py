@@ -23,6 +23,7 @@ from sequence_platform.definition import Files, Table
 from sequence_platform.ports import BatchSource, MessageDecoder
 from sequence_platform.ports.log import LogPartition
 from sequence_platform.ports.online import OnlineStore
+from sequence_platform.ports.training import TrainingStore
 from sequence_platform.ports.values import ValueStore
 from sequence_platform.sources.avro_messages import AvroDecoder, SchemaRegistry
 from sequence_platform.sources.files import FileSource
@@ -34,6 +35,7 @@ from sequence_platform.sources.sql_table import TableSource
 from sequence_platform.stores.ducklake import DuckLakeLake, connect_read_only
 from sequence_platform.stores.ducklake.connection import load_extensions
 from sequence_platform.stores.local_online import LocalOnlineStore, LocalValueStore
+from sequence_platform.stores.local_training import LocalTrainingStore
 from sequence_platform.stores.redis_online import RedisOnlineStore, RedisValueStore
 from sequence_platform_tests.conformance.log_places import PATIENCE_SECONDS, MakePlace
 from sequence_platform_tests.conformance.source_rows import (
@@ -332,3 +334,15 @@ VALUE_STORES: Mapping[str, Callable[[], AbstractContextManager[MakeValues]]] = {
     "redis": redis_values,
 }
 """Each yields what opens one empty place, as often as it is called."""
+
+
+@contextmanager
+def local_training() -> Iterator[TrainingStore]:
+    with TemporaryDirectory() as folder:
+        yield LocalTrainingStore(Path(folder))
+
+
+TRAINING_STORES: Mapping[str, Callable[[], AbstractContextManager[TrainingStore]]] = {
+    "local": local_training
+}
+"""Each opening is an empty one."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +20,8 @@ from sequence_platform.ports.training import Rules
 from sequence_platform.runtimes.training.building import lineage_of
 from sequence_platform.runtimes.training.pointing import Pointed, checksums_of, point
 from sequence_platform.runtimes.training.reading import SequenceRows
-from sequence_platform.stores.local_training import LocalTrainingStore
 from sequence_platform_tests import oracle
+from sequence_platform_tests.backends import TRAINING_STORES
 from sequence_platform_tests.oracle import Row, Rows
 from sequence_platform_tests.strategies import (
     D0,
@@ -93,16 +92,16 @@ def events_of(
 
 def read(
     case: tuple[Drawn, Frames, Rows, list[list[date]]],
+    kind: str,
     *,
-    delay_us: int = 0,
-    known: Any = "at_request",
+    delay_us: int,
+    known: Any,
 ) -> tuple[SequenceRows, Pointed, Rows]:
     """Write a store, point into it, and return what is read from it, a dict a request."""
     sequence, frames, requests, parts = case
     columns = [*sequence.plan.columns, "event_id"]
     lineage = lineage_of(sequence.plan, columns)
-    with tempfile.TemporaryDirectory() as folder:
-        store = LocalTrainingStore(Path(folder))
+    with TRAINING_STORES[kind]() as store:
         built = [
             ({day: str(day) for day in days}, events_of(sequence, frames, columns, days))
             for days in parts
@@ -146,17 +145,20 @@ def expected(
     return answer.select(names).to_dicts()
 
 
+@pytest.mark.parametrize("kind", TRAINING_STORES)
 @given(
     case=cases(),
     delay=st.sampled_from([timedelta(0), timedelta(seconds=1), DAY]),
     known=st.sampled_from(["at_request", "now"]),
 )
 def test_what_is_read_through_pointers_is_what_the_engine_says(
-    case: tuple[Drawn, Frames, Rows, list[list[date]]], delay: Any, known: Any
+    kind: str, case: tuple[Drawn, Frames, Rows, list[list[date]]], delay: Any, known: Any
 ) -> None:
     if not case[3]:
         return
-    rows, pointed, found = read(case, delay_us=delay // timedelta(microseconds=1), known=known)
+    rows, pointed, found = read(
+        case, kind, delay_us=delay // timedelta(microseconds=1), known=known
+    )
     names = list(rows.types)
     assert comparable(found) == comparable(expected(case, names, delay=delay, known=known))
     outcomes = pointed.outcomes.to_list()
