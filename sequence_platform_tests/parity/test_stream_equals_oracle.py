@@ -58,7 +58,7 @@ from sequence_platform_tests.strategies import (
 
 HERE = world(pl.String())
 EVENTS = ("view", "buy", "search")
-CLOCK = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
+CLOCK = FixedClock(datetime(2025, 1, 1, tzinfo=UTC))  # no day is beyond retention
 START = datetime(2020, 1, 1, tzinfo=UTC)
 EVER = Window(datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 EXAMPLES = max(3, settings().max_examples // 10)
